@@ -1,0 +1,90 @@
+"""Where a part's streaming methods are reached: the one rule.
+
+On the own machine it is the socket `D/run/<part>.sock`. A part that also listens on TCP says so in its `$SRV.INFO` (`address`,
+`member`), which is asked when another member is wanted or no local socket exists; the answer is kept for some seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import nats
+from nats.aio.client import Client
+
+from chassis import errors
+
+KEEP = 5.0  # seconds that an announced address is believed
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A gRPC target; `secure` means TCP with mutual TLS."""
+
+    address: str
+    secure: bool
+
+
+class _Metadata(msgspec.Struct):
+    address: str = ""
+    member: str = ""
+
+
+class _Info(msgspec.Struct):
+    name: str
+    metadata: _Metadata = msgspec.field(default_factory=_Metadata)
+
+
+@dataclass(slots=True)
+class Discovery:
+    bus: Client
+    directory: Path
+    member: str
+    known: dict[tuple[str, str | None], tuple[float, Target]] = field(default_factory=dict)
+
+    def socket(self, part: str) -> Path:
+        return self.directory / "run" / f"{part}.sock"
+
+    async def find(self, part: str, member: str | None) -> Target:
+        """Raises Unavailable if the part is nowhere."""
+        if member in (None, self.member) and self.socket(part).exists():
+            return Target(f"unix:{self.socket(part)}", secure=False)
+        kept = self.known.get((part, member))
+        if kept and time.monotonic() - kept[0] < KEEP:
+            return kept[1]
+        target = Target(await self._ask(part, member), secure=True)
+        self.known[part, member] = (time.monotonic(), target)
+        return target
+
+    def forget(self, part: str, member: str | None) -> None:
+        self.known.pop((part, member), None)
+
+    async def _ask(self, part: str, member: str | None) -> str:
+        for info in await self.present(part):
+            if info.metadata.address and member in (None, info.metadata.member):
+                return info.metadata.address
+        where = f" on member {member}" if member else ""
+        raise errors.Unavailable(f"The {part} service is not available{where}")
+
+    async def present(self, part: str = "", wait: float = 0.5) -> list[_Info]:
+        """What answers `$SRV.INFO` (of one part, or all) within `wait` seconds; for one part the first answer suffices."""
+        inbox = self.bus.new_inbox()
+        found: list[_Info] = []
+        try:
+            subscription = await self.bus.subscribe(inbox)
+            await self.bus.publish(f"$SRV.INFO.{part}" if part else "$SRV.INFO", b"", reply=inbox)
+            try:
+                async with asyncio.timeout(wait):
+                    async for msg in subscription.messages:
+                        if msg.headers and msg.headers.get("Status") == "503":
+                            break
+                        found.append(msgspec.json.decode(msg.data, type=_Info))
+            except TimeoutError:
+                pass
+            await subscription.unsubscribe()
+        except nats.errors.Error as error:
+            raise errors.Unavailable(f"The message bus is not available: {error}") from None
+        return found

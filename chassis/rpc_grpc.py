@@ -1,0 +1,223 @@
+"""Streaming calls over gRPC: a unix socket on one machine, mutual TLS between machines.
+
+Faults travel as the status code (for anyone's gRPC tools), the text as details, and the class name in the trailing metadata.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import structlog
+from google.protobuf.message import Message
+
+from chassis import calls, errors
+from chassis.calls import Call
+from chassis.contracts import Method
+from chassis.discovery import Discovery, Target
+from chassis.metrics import Counters
+from chassis.rpc_nats import Reached
+
+MESSAGE = 16 * 1024 * 1024  # bytes, the largest message of a stream
+OPTIONS = [
+    ("grpc.max_send_message_length", MESSAGE),
+    ("grpc.max_receive_message_length", MESSAGE),
+    ("grpc.keepalive_time_ms", 20000),
+    ("grpc.keepalive_timeout_ms", 10000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10000),
+    ("grpc.http2.max_ping_strikes", 0),
+]
+CLIENT_OPTIONS = [
+    *OPTIONS,
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.use_local_subchannel_pool", 1),
+]
+log = structlog.get_logger()
+
+
+class Identity:
+    """The certificate that members of a cluster share: each shows it and trusts only it."""
+
+    def __init__(self, directory: Path) -> None:
+        cluster = directory / "cluster.crt"
+        self.certificate = cluster if cluster.exists() else directory / "server.crt"
+        self.key = self.certificate.with_suffix(".key")
+
+    def read(self) -> tuple[bytes, bytes]:
+        return self.key.read_bytes(), self.certificate.read_bytes()
+
+    def server(self) -> grpc.ServerCredentials:
+        key, certificate = self.read()
+        return grpc.ssl_server_credentials([(key, certificate)], root_certificates=certificate, require_client_auth=True)
+
+    def client(self) -> grpc.ChannelCredentials:
+        key, certificate = self.read()
+        return grpc.ssl_channel_credentials(root_certificates=certificate, private_key=key, certificate_chain=certificate)
+
+    def name(self) -> str:
+        """A name that the certificate is valid for: members are recognised by the certificate, not by their address."""
+        from cryptography import x509
+
+        certificate = x509.load_pem_x509_certificate(self.certificate.read_bytes())
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        dns = names.get_values_for_type(x509.DNSName)
+        return dns[0] if dns else str(names.get_values_for_type(x509.IPAddress)[0])
+
+
+class GrpcClient:
+    """Opens streams; one channel an address, made at the first call."""
+
+    def __init__(self, discovery: Discovery) -> None:
+        self.discovery = discovery
+        self.channels: dict[Target, grpc.aio.Channel] = {}
+
+    async def close(self) -> None:
+        for channel in self.channels.values():
+            await channel.close()
+
+    async def stream(
+        self, part: str, method: Method, request: Any, call: Call, timeout: float | None, member: str | None
+    ) -> AsyncIterator[Message]:
+        """The answers, one by one. `request` is a message, or an async iterator of messages for a client-streaming method."""
+        target = await self.discovery.find(part, member)
+        invoke = self._multicallable(self._channel(target), method)
+        headers = call.to_headers(timeout if timeout is not None else 0.0)
+        if timeout is None:
+            del headers["nubibus-timeout"]
+        running = invoke(request, timeout=timeout, metadata=tuple(headers.items()), wait_for_ready=False)
+        try:
+            if method.server_streams:
+                async for message in running:
+                    yield message
+            else:
+                yield await running
+        except grpc.aio.AioRpcError as error:
+            self.discovery.forget(part, member)
+            raise self._fault(error, part, method) from None
+        finally:
+            running.cancel()
+
+    def _channel(self, target: Target) -> grpc.aio.Channel:
+        channel = self.channels.get(target)
+        if channel is None:
+            if target.secure:
+                identity = Identity(self.discovery.directory)
+                options = [*CLIENT_OPTIONS, ("grpc.ssl_target_name_override", identity.name())]
+                channel = grpc.aio.secure_channel(target.address, identity.client(), options=options)
+            else:
+                channel = grpc.aio.insecure_channel(target.address, options=CLIENT_OPTIONS)
+            self.channels[target] = channel
+        return channel
+
+    def _multicallable(self, channel: grpc.aio.Channel, method: Method) -> Callable[..., Any]:
+        kind = f"{'stream' if method.client_streams else 'unary'}_{'stream' if method.server_streams else 'unary'}"
+        opener = getattr(channel, kind)
+        made: Callable[..., Any] = opener(
+            f"/{method.service}/{method.name}",
+            request_serializer=method.request.SerializeToString,
+            response_deserializer=method.answer.FromString,
+        )
+        return made
+
+    def _fault(self, error: grpc.aio.AioRpcError, part: str, method: Method) -> errors.Fault:
+        text = error.details() or ""
+        for key, value in error.trailing_metadata() or ():
+            if key == "nubibus-fault":
+                return errors.fault_from(str(value), text)
+        if error.code() is grpc.StatusCode.UNAVAILABLE:
+            return errors.Unavailable(f"The {part} service is not available")
+        if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return errors.Unavailable(f"{part} did not finish {method.noun}.{method.name} in time")
+        return errors.Internal(f"{method.noun}.{method.name}: {error.code().name}: {text}")
+
+
+class GrpcServer:
+    """Serves the streaming methods of one part on its socket, and on `listen` ("host:port") with mutual TLS when given."""
+
+    def __init__(self, part: str, directory: Path, reached: Reached, counters: Counters, listen: str = "") -> None:
+        self.part = part
+        self.directory = directory
+        self.reached = reached
+        self.counters = counters
+        self.listen = listen
+        self.address = ""
+        self.handlers: dict[str, dict[str, grpc.RpcMethodHandler]] = {}
+        self.server: grpc.aio.Server | None = None
+
+    def register(self, method: Method, handler: Callable[..., Any]) -> None:
+        serve = self._stream_answers(method, handler) if method.server_streams else self._one_answer(method, handler)
+        kind = f"{'stream' if method.client_streams else 'unary'}_{'stream' if method.server_streams else 'unary'}"
+        make = getattr(grpc, f"{kind}_rpc_method_handler")
+        self.handlers.setdefault(method.service, {})[method.name] = make(
+            serve, request_deserializer=method.request.FromString, response_serializer=method.answer.SerializeToString
+        )
+
+    async def open(self) -> None:
+        self.server = grpc.aio.server(options=OPTIONS)
+        for service, methods in self.handlers.items():
+            self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, methods),))
+        path = self.directory / "run" / f"{self.part}.sock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            path.unlink()
+        self.server.add_insecure_port(f"unix:{path}")
+        if self.listen:
+            port = self.server.add_secure_port(self.listen, Identity(self.directory).server())
+            self.address = f"{self.listen.rpartition(':')[0]}:{port}"
+        await self.server.start()
+
+    async def drain(self, seconds: float) -> None:
+        if self.server:
+            await self.server.stop(seconds)
+
+    def _stream_answers(self, method: Method, handler: Callable[..., AsyncIterator[Message]]) -> Callable[..., Any]:
+        async def serve(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Message]:
+            try:
+                with self.counters.measure(f"{method.noun}.{method.name}"):
+                    call = await self._enter(context)
+                    async for answer in handler(request, call):
+                        yield answer
+            except Exception as error:
+                await _abort(context, error, method)
+
+        return serve
+
+    def _one_answer(self, method: Method, handler: Callable[..., Awaitable[Message]]) -> Callable[..., Any]:
+        async def serve(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Message:
+            try:
+                with self.counters.measure(f"{method.noun}.{method.name}"):
+                    return await handler(request, await self._enter(context))
+            except Exception as error:
+                await _abort(context, error, method)
+                raise
+
+        return serve
+
+    async def _enter(self, context: grpc.aio.ServicerContext[Any, Any]) -> Call:
+        metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+        call = calls.from_headers(metadata)
+        calls.enter(call)  # gRPC gives every call a context of its own, so nothing has to be restored
+        if call.revision:
+            async with asyncio.timeout(call.remaining(most=10.0)):
+                await self.reached(call.revision)
+        return call
+
+
+async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception, method: Method) -> None:
+    if isinstance(error, grpc.aio.AbortError):
+        raise error
+    if isinstance(error, TimeoutError):
+        error = errors.Unavailable(f"{method.noun}.{method.name} did not finish in time")
+    if not isinstance(error, errors.Fault):
+        log.error("a streaming method failed", method=f"{method.noun}.{method.name}", exc_info=error)
+        error = errors.Internal(f"{type(error).__name__}: {error}")
+    await context.abort(error.grpc, error.text, (("nubibus-fault", type(error).__name__),))
