@@ -30,18 +30,19 @@ PROPERTIES = {"os": "Busybox", "release": "1.35", "architecture": "x86_64", "des
 DIRECTORIES = ("bin", "dev", "etc", "etc/init.d", "home", "mnt", "proc", "root", "run", "sbin", "sys", "usr",
                "usr/bin", "usr/sbin", "var", "var/lib", "var/log")  # fmt: skip
 
-INITTAB = """\
-::sysinit:/etc/init.d/rcS
-::respawn:-/bin/sh
-::ctrlaltdel:/sbin/reboot
-::shutdown:/bin/true
-"""
-
-# PID 1. liblxc asks an init to stop with SIGPWR and to reboot with SIGINT. Busybox's init ignores the first, so a shell
-# takes the signals and busybox's init runs as its child under the same process group.
+# PID 1. liblxc asks an init to stop with SIGPWR and to reboot with SIGINT; busybox's own init obeys, but sleeps two
+# seconds on the way out. This one is gone at once, keeps a shell on the console and reaps orphans while it waits.
+# USR1, USR2 and TERM are what busybox's halt, poweroff and reboot send to PID 1.
 INIT = """\
 #!/bin/sh
-exec /bin/busybox init
+trap 'exit 0' PWR USR1 USR2
+trap 'reboot -f' INT TERM
+export PATH=/sbin:/usr/sbin:/bin:/usr/bin HOME=/root TERM=${TERM:-linux}
+/etc/init.d/rcS
+while :; do
+    setsid -c /bin/sh -l <>/dev/console >&0 2>&1 &
+    wait $!
+done
 """
 
 RC = """\
@@ -74,7 +75,7 @@ esac
 """
 
 FILES: dict[str, tuple[int, str]] = {
-    "etc/inittab": (0o644, INITTAB),
+    "sbin/init": (0o755, INIT),
     "etc/init.d/rcS": (0o755, RC),
     "etc/udhcpc.script": (0o755, UDHCPC),
     "etc/passwd": (0o644, "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/home:/bin/sh\n"),
