@@ -1,0 +1,311 @@
+"""The connection to NATS: it comes back by itself, and while it is away every call fails at once.
+
+What always holds: a request in flight when the connection breaks ends immediately (Unavailable, or Unknown for an append, whose
+outcome only the log can tell); nothing waits for a server that is away unless it asks to (`when_up`). The address is read again
+before each attempt, since a server that was set up anew may listen elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import nats
+from nats.aio.client import Client, Server
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from chassis.errors import Unavailable
+from chassis.events import Event
+from chassis.log import STREAM, Following, Message, Moved, Stored, Unknown
+from chassis.tail import Tail
+
+ACK_TIMEOUT = 5.0
+RECONNECT_WAIT = 0.1
+_WRONG_REVISION = (10071, 10164)
+_AWAY = "The message bus is away"
+
+
+class _ApiError(msgspec.Struct):
+    code: int = 0
+    err_code: int = 0
+    description: str = ""
+
+
+class _Answer(msgspec.Struct):
+    seq: int = 0
+    error: _ApiError | None = None
+
+
+_answer = msgspec.json.Decoder(_Answer)
+
+
+class Bus:
+    """One NATS connection of a process. Made by `connect`; `close` ends it."""
+
+    def __init__(self, where: Callable[[], str], name: str) -> None:
+        self._where = where
+        self._name = name
+        self._nc: Client = Client()
+        self._inbox = f"_INBOX.{uuid.uuid4().hex}"
+        self._waiting: dict[str, asyncio.Future[Msg]] = {}
+        self._drawn = 0
+        self._up = asyncio.Event()
+        self._closed = False
+        self.on_up: list[Callable[[], Awaitable[None]]] = []
+
+    @classmethod
+    async def connect(
+        cls, where: str | Callable[[], str], name: str = "nubibus", *, timeout: float | None = None
+    ) -> Bus:
+        """Connect and wait until the server is there; Unavailable after `timeout` seconds (None: wait for ever).
+
+        `where` is a URL with credentials, or a function that gives it (`natsd.address(directory)`).
+        """
+        bus = cls(where if callable(where) else lambda: str(where), name)
+        try:
+            async with asyncio.timeout(timeout):
+                await bus._dial()
+        except TimeoutError:
+            raise Unavailable(_AWAY) from None
+        return bus
+
+    async def _dial(self) -> None:
+        while True:
+            try:
+                await self._nc.connect(
+                    [self._where()],
+                    name=self._name,
+                    allow_reconnect=True,
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=RECONNECT_WAIT,
+                    connect_timeout=2,
+                    ping_interval=1,
+                    max_outstanding_pings=2,
+                    disconnected_cb=self._went_down,
+                    reconnected_cb=self._came_up,
+                    error_cb=self._ignore,
+                    reconnect_to_server_handler=self._next_server,
+                    pending_size=32 * 1024 * 1024,
+                )
+                break
+            except (OSError, nats.errors.Error, TimeoutError, ValueError):
+                await self._nc.close()
+                self._nc = Client()
+                await asyncio.sleep(RECONNECT_WAIT)
+        await self._nc.subscribe(f"{self._inbox}.*", cb=self._answered)
+        self._up.set()
+
+    def _next_server(self, servers: list[Server], _info: dict[str, Any]) -> tuple[Server | None, float]:
+        """Called before each attempt: read the address again, and pause a little."""
+        try:
+            self._nc.set_server_pool([self._where()])
+        except (OSError, ValueError):
+            pass
+        return None, RECONNECT_WAIT
+
+    @property
+    def nc(self) -> Client:
+        """The connection itself; Unavailable while it is away."""
+        if not self._up.is_set():
+            raise Unavailable(_AWAY)
+        return self._nc
+
+    @property
+    def up(self) -> bool:
+        return self._up.is_set()
+
+    async def when_up(self, timeout: float | None = None) -> bool:
+        """Wait for the connection; false when `timeout` seconds have passed."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._up.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def close(self) -> None:
+        self._closed = True
+        self._drop_requests()
+        self._up.clear()
+        await self._nc.close()
+
+    async def request(
+        self, subject: str, data: bytes = b"", *, headers: dict[str, str] | None = None, timeout: float = 5.0
+    ) -> Msg:
+        """One answer to one message. Unavailable when nobody serves the subject, the bus goes away or time runs out."""
+        return await self._ask(subject, data, headers, timeout)
+
+    async def _ask(self, subject: str, data: bytes, headers: dict[str, str] | None, timeout: float) -> Msg:
+        nc = self.nc
+        self._drawn += 1
+        token = f"{self._drawn:x}"
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Msg] = loop.create_future()
+        self._waiting[token] = answer
+        timer = loop.call_later(timeout, _expire, answer, subject)
+        try:
+            await nc.publish(subject, data, reply=f"{self._inbox}.{token}", headers=headers)
+            msg = await answer
+        except nats.errors.Error as e:
+            raise Unavailable(f"{_AWAY}: {e}") from e
+        finally:
+            timer.cancel()
+            self._waiting.pop(token, None)
+        if not msg.data and msg.headers and msg.headers.get("Status") == "503":
+            raise Unavailable(f"Nobody answers {subject}")
+        return msg
+
+    async def _answered(self, msg: Msg) -> None:
+        answer = self._waiting.get(msg.subject.rpartition(".")[2])
+        if answer is not None and not answer.done():
+            answer.set_result(msg)
+
+    async def api(self, name: str, request: Any = None, *, timeout: float = 5.0) -> dict[str, Any]:
+        """A request of the JetStream API: `name` without "$JS.API.". The answer may hold "error"."""
+        data = msgspec.json.encode(request) if request is not None else b""
+        msg = await self.request(f"$JS.API.{name}", data, timeout=timeout)
+        return msgspec.json.decode(msg.data, type=dict[str, Any])
+
+    async def publish(self, subject: str, data: bytes, *, headers: dict[str, str] | None = None) -> None:
+        """Send to whoever listens; nothing tells whether it arrived."""
+        await self.nc.publish(subject, data, headers=headers)
+
+    async def announce(self, event: Event) -> None:
+        """An event that is not kept (log lines, progress). While the bus is away it is dropped."""
+        if self.up:
+            await self._nc.publish(event.live_subject(), event.encode())
+
+    async def subscribe(
+        self, subject: str, callback: Callable[[Msg], Awaitable[None]], *, queue: str = ""
+    ) -> Subscription:
+        return await self.nc.subscribe(
+            subject, queue=queue, cb=callback, pending_msgs_limit=-1, pending_bytes_limit=-1
+        )
+
+    # The log.
+
+    async def append(self, messages: Sequence[Message]) -> int:
+        """Append all or nothing; the sequence of the last message. Moved, Unavailable or Unknown otherwise."""
+        nc = self.nc
+        final = messages[-1]
+        if len(messages) == 1:
+            return await self._append_last(final, _guarded(final))
+        batch = uuid.uuid4().hex
+        for number, message in enumerate(messages[:-1], 1):
+            headers = _guarded(message)
+            headers["Nats-Batch-Id"] = batch
+            headers["Nats-Batch-Sequence"] = str(number)
+            try:
+                await nc.publish(message.subject, message.data, headers=headers)
+            except nats.errors.Error as e:
+                raise Unavailable(f"{_AWAY}: {e}") from e
+        headers = _guarded(final)
+        headers["Nats-Batch-Id"] = batch
+        headers["Nats-Batch-Sequence"] = str(len(messages))
+        headers["Nats-Batch-Commit"] = "1"
+        return await self._append_last(final, headers)
+
+    async def _append_last(self, message: Message, headers: dict[str, str]) -> int:
+        try:
+            msg = await self._ask(message.subject, message.data, headers, ACK_TIMEOUT)
+        except Unavailable as e:
+            raise Unknown(e.text) from e
+        answer = _answer.decode(msg.data)
+        if answer.error is None:
+            return answer.seq
+        if answer.error.err_code in _WRONG_REVISION:
+            raise Moved(answer.error.description)
+        raise Unavailable(f"The log refused to write: {answer.error.description} ({answer.error.err_code})")
+
+    async def last(self, subject: str) -> Stored | None:
+        """The last message of a subject, as the leader of the stream has it."""
+        return await self.fetch({"last_by_subj": subject})
+
+    async def fetch(self, request: dict[str, Any]) -> Stored | None:
+        """One message of the stream: {"seq": n}, {"last_by_subj": s} or {"seq": n, "next_by_subj": s}; None if there is none."""
+        answer = await self.api(f"STREAM.MSG.GET.{STREAM}", request)
+        if "error" in answer:
+            if answer["error"].get("code") == 404:
+                return None
+            raise Unavailable(f"The log cannot be read: {answer['error'].get('description')}")
+        return stored_from(answer["message"])
+
+    async def follow(
+        self,
+        pattern: str,
+        after: int,
+        deliver: Callable[[Stored], None],
+        *,
+        caught_up: Callable[[int], None],
+    ) -> Following:
+        """Deliver what is kept under `pattern` with a sequence beyond `after`, then what comes, in order, each once."""
+        tail = Tail(self, pattern, after, deliver, caught_up)
+        await tail.start()
+        return tail
+
+    # What the connection tells.
+
+    async def _went_down(self) -> None:
+        self._up.clear()
+        self._drop_requests()
+
+    async def _came_up(self) -> None:
+        if self._closed:
+            return
+        self._up.set()
+        for callback in list(self.on_up):
+            await callback()
+
+    def _drop_requests(self) -> None:
+        for answer in self._waiting.values():
+            if not answer.done():
+                answer.set_exception(Unavailable(_AWAY))
+
+    async def _ignore(self, _error: Exception) -> None:
+        """The connection comes back by itself; what failed tells its own caller."""
+
+
+def _expire(answer: asyncio.Future[Msg], subject: str) -> None:
+    if not answer.done():
+        answer.set_exception(Unavailable(f"No answer from {subject} in time"))
+
+
+def _guarded(message: Message) -> dict[str, str]:
+    headers = dict(message.headers)
+    if message.expect is not None:
+        headers["Nats-Expected-Last-Subject-Sequence"] = str(message.expect)
+    return headers
+
+
+def stored_from(raw: dict[str, Any]) -> Stored:
+    """A message as STREAM.MSG.GET answers it: base64 data and headers, RFC 3339 time."""
+    import base64
+
+    from chassis.clock import nanoseconds
+
+    block = base64.b64decode(raw.get("hdrs", "")).decode()
+    headers = {}
+    for line in block.split("\r\n")[1:]:
+        name, colon, value = line.partition(":")
+        if colon:
+            headers[name] = value.strip()
+    data = base64.b64decode(raw.get("data", ""))
+    return Stored(raw["subject"], data, headers, raw["seq"], nanoseconds(raw["time"]))
+
+
+def address(directory: str | os.PathLike[str]) -> Callable[[], str]:
+    """Where NATS is: NUBIBUS_NATS of the environment, else what `<directory>/run/nats.json` says at the moment of asking."""
+
+    def read() -> str:
+        given = os.environ.get("NUBIBUS_NATS")
+        if given:
+            return given
+        return str(msgspec.json.decode(Path(directory, "run", "nats.json").read_bytes())["url"])
+
+    return read

