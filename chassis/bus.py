@@ -8,11 +8,14 @@ before each attempt, since a server that was set up anew may listen elsewhere.
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
+import ssl
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 import nats
@@ -20,9 +23,11 @@ from nats.aio.client import Client, Server
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from chassis.clock import nanoseconds
 from chassis.errors import Unavailable
 from chassis.events import Event
 from chassis.log import STREAM, Following, Message, Moved, Stored, Unknown
+from chassis.stream import ensure
 from chassis.tail import Tail
 
 ACK_TIMEOUT = 5.0
@@ -46,10 +51,13 @@ _answer = msgspec.json.Decoder(_Answer)
 
 
 class Bus:
-    """One NATS connection of a process. Made by `connect`; `close` ends it."""
+    """One NATS connection of a process: `bus = Bus(directory, name); await bus.connect()`; `close` ends it.
 
-    def __init__(self, where: Callable[[], str], name: str) -> None:
-        self._where = where
+    `where` is a data directory (`run/nats.json` says the rest), a URL with credentials, or a function that gives one.
+    """
+
+    def __init__(self, where: str | os.PathLike[str] | Callable[[], str], name: str = "nubibus") -> None:
+        self._where = where if callable(where) else address(where)
         self._name = name
         self._nc: Client = Client()
         self._inbox = f"_INBOX.{uuid.uuid4().hex}"
@@ -59,47 +67,41 @@ class Bus:
         self._closed = False
         self.on_up: list[Callable[[], Awaitable[None]]] = []
 
-    @classmethod
-    async def connect(
-        cls, where: str | Callable[[], str], name: str = "nubibus", *, timeout: float | None = None
-    ) -> Bus:
-        """Connect and wait until the server is there; Unavailable after `timeout` seconds (None: wait for ever).
-
-        `where` is a URL with credentials, or a function that gives it (`natsd.address(directory)`).
-        """
-        bus = cls(where if callable(where) else lambda: str(where), name)
+    async def connect(self, timeout: float | None = None) -> None:
+        """Wait until the server is there; Unavailable after `timeout` seconds (None: wait for ever)."""
         try:
             async with asyncio.timeout(timeout):
-                await bus._dial()
+                while not await self._dial():
+                    await asyncio.sleep(RECONNECT_WAIT)
         except TimeoutError:
             raise Unavailable(_AWAY) from None
-        return bus
-
-    async def _dial(self) -> None:
-        while True:
-            try:
-                await self._nc.connect(
-                    [self._where()],
-                    name=self._name,
-                    allow_reconnect=True,
-                    max_reconnect_attempts=-1,
-                    reconnect_time_wait=RECONNECT_WAIT,
-                    connect_timeout=2,
-                    ping_interval=1,
-                    max_outstanding_pings=2,
-                    disconnected_cb=self._went_down,
-                    reconnected_cb=self._came_up,
-                    error_cb=self._ignore,
-                    reconnect_to_server_handler=self._next_server,
-                    pending_size=32 * 1024 * 1024,
-                )
-                break
-            except (OSError, nats.errors.Error, TimeoutError, ValueError):
-                await self._nc.close()
-                self._nc = Client()
-                await asyncio.sleep(RECONNECT_WAIT)
         await self._nc.subscribe(f"{self._inbox}.*", cb=self._answered)
         self._up.set()
+
+    async def _dial(self) -> bool:
+        nc = Client()
+        try:
+            await nc.connect(
+                [self._where()],
+                name=self._name,
+                allow_reconnect=False,
+                connect_timeout=2,
+                ping_interval=1,
+                max_outstanding_pings=2,
+                disconnected_cb=self._went_down,
+                reconnected_cb=self._came_up,
+                error_cb=self._ignore,
+                reconnect_to_server_handler=self._next_server,
+                pending_size=32 * 1024 * 1024,
+                tls=tls_context(),
+            )
+        except (OSError, nats.errors.Error, TimeoutError, ValueError):
+            return False
+        # Only the first attempt must be single: from now on the client comes back by itself.
+        nc.options["allow_reconnect"] = True
+        nc.options["max_reconnect_attempts"] = -1
+        self._nc = nc
+        return True
 
     def _next_server(self, servers: list[Server], _info: dict[str, Any]) -> tuple[Server | None, float]:
         """Called before each attempt: read the address again, and pause a little."""
@@ -110,7 +112,7 @@ class Bus:
         return None, RECONNECT_WAIT
 
     @property
-    def nc(self) -> Client:
+    def nats(self) -> Client:
         """The connection itself; Unavailable while it is away."""
         if not self._up.is_set():
             raise Unavailable(_AWAY)
@@ -142,7 +144,7 @@ class Bus:
         return await self._ask(subject, data, headers, timeout)
 
     async def _ask(self, subject: str, data: bytes, headers: dict[str, str] | None, timeout: float) -> Msg:
-        nc = self.nc
+        nc = self.nats
         self._drawn += 1
         token = f"{self._drawn:x}"
         loop = asyncio.get_running_loop()
@@ -174,7 +176,7 @@ class Bus:
 
     async def publish(self, subject: str, data: bytes, *, headers: dict[str, str] | None = None) -> None:
         """Send to whoever listens; nothing tells whether it arrived."""
-        await self.nc.publish(subject, data, headers=headers)
+        await self.nats.publish(subject, data, headers=headers)
 
     async def announce(self, event: Event) -> None:
         """An event that is not kept (log lines, progress). While the bus is away it is dropped."""
@@ -184,15 +186,19 @@ class Bus:
     async def subscribe(
         self, subject: str, callback: Callable[[Msg], Awaitable[None]], *, queue: str = ""
     ) -> Subscription:
-        return await self.nc.subscribe(
+        return await self.nats.subscribe(
             subject, queue=queue, cb=callback, pending_msgs_limit=-1, pending_bytes_limit=-1
         )
 
     # The log.
 
+    async def ready(self) -> None:
+        """See that the stream is there."""
+        await ensure(self)
+
     async def append(self, messages: Sequence[Message]) -> int:
         """Append all or nothing; the sequence of the last message. Moved, Unavailable or Unknown otherwise."""
-        nc = self.nc
+        nc = self.nats
         final = messages[-1]
         if len(messages) == 1:
             return await self._append_last(final, _guarded(final))
@@ -285,10 +291,6 @@ def _guarded(message: Message) -> dict[str, str]:
 
 def stored_from(raw: dict[str, Any]) -> Stored:
     """A message as STREAM.MSG.GET answers it: base64 data and headers, RFC 3339 time."""
-    import base64
-
-    from chassis.clock import nanoseconds
-
     block = base64.b64decode(raw.get("hdrs", "")).decode()
     headers = {}
     for line in block.split("\r\n")[1:]:
@@ -299,13 +301,40 @@ def stored_from(raw: dict[str, Any]) -> Stored:
     return Stored(raw["subject"], data, headers, raw["seq"], nanoseconds(raw["time"]))
 
 
-def address(directory: str | os.PathLike[str]) -> Callable[[], str]:
-    """Where NATS is: NUBIBUS_NATS of the environment, else what `<directory>/run/nats.json` says at the moment of asking."""
+def address(where: str | os.PathLike[str]) -> Callable[[], str]:
+    """Where NATS is, asked anew at each attempt.
+
+    A URL is taken as it is. For a data directory NUBIBUS_NATS (with NUBIBUS_NATS_USER and NUBIBUS_NATS_PASSWORD if the URL has no
+    credentials) comes first, then what `run/nats.json` says at that moment.
+    """
+    if isinstance(where, str) and "://" in where:
+        url = where
+        return lambda: url
 
     def read() -> str:
         given = os.environ.get("NUBIBUS_NATS")
         if given:
-            return given
-        return str(msgspec.json.decode(Path(directory, "run", "nats.json").read_bytes())["url"])
+            return with_credentials(given)
+        return str(msgspec.json.decode(Path(where, "run", "nats.json").read_bytes())["url"])
 
     return read
+
+
+def with_credentials(url: str) -> str:
+    """The URL with user and password of the environment, unless it has its own."""
+    password = os.environ.get("NUBIBUS_NATS_PASSWORD")
+    scheme, _, rest = url.partition("://")
+    if not password or "@" in rest:
+        return url
+    user = os.environ.get("NUBIBUS_NATS_USER", "nubibus")
+    return f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@{rest}"
+
+
+def tls_context() -> ssl.SSLContext | None:
+    """Mutual TLS towards NATS with what lies in NUBIBUS_TLS (ca.crt, tls.crt, tls.key); only a tls:// URL makes use of it."""
+    directory = os.environ.get("NUBIBUS_TLS")
+    if not directory or not os.environ.get("NUBIBUS_NATS", "").startswith("tls"):
+        return None
+    context = ssl.create_default_context(cafile=str(Path(directory, "ca.crt")))
+    context.load_cert_chain(Path(directory, "tls.crt"), Path(directory, "tls.key"))
+    return context

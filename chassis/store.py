@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 import structlog
 
+from chassis import calls
 from chassis.change import EVENTS_TTL, Change, Put
 from chassis.errors import Conflict, Unavailable
 from chassis.kinds import AnyKind, Kind, Versioned, kind_name
@@ -59,6 +60,7 @@ class Store:
 
     async def start(self) -> None:
         """Follow the log; returns when everything that is in it has been read."""
+        await self.log.ready()
         self._following = await self.log.follow(ROWS, 0, self._deliver, caught_up=self._reached)
         await self._caught_up.wait()
 
@@ -102,6 +104,7 @@ class Store:
         if not change.rows:
             return last
         revision = last - len(change.events)
+        calls.current().saw(revision)
         if wait:
             await self.reached(revision)
         return revision
@@ -186,11 +189,11 @@ class Store:
 
     def _apply_held(self) -> None:
         held, self._held = self._held, []
-        calls: list[Callable[[], Any]] = []
+        told: list[Callable[[], Any]] = []
         for stored in held:
-            calls += self._apply(stored)
+            told += self._apply(stored)
             self.revision = stored.sequence
-        for call in calls:
+        for call in told:
             try:
                 call()
             except Exception:

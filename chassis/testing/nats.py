@@ -30,7 +30,7 @@ class NatsServer:
         await self.start()
         async with asyncio.timeout(30):
             bus = await self.connect("set-up")
-            await natsd.ensure_stream(bus)
+            await bus.ready()
         return self
 
     async def __aexit__(
@@ -44,7 +44,7 @@ class NatsServer:
 
     @property
     def url(self) -> str:
-        return natsd.address(self.directory)()
+        return self._server.url
 
     @property
     def pid(self) -> int:
@@ -52,11 +52,14 @@ class NatsServer:
         return self._process.pid
 
     async def start(self) -> None:
-        natsd.configure(self.directory)
+        self._server = natsd.prepare(self.directory)
         with open(self.directory / "nats.log", "ab") as out:
             self._process = await asyncio.create_subprocess_exec(
-                *natsd.argv(self.directory), stdout=out, stderr=out, start_new_session=True
+                *self._server.argv, stdout=out, stderr=out, start_new_session=True
             )
+
+    def _address(self) -> str:
+        return self._server.url
 
     async def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
@@ -73,7 +76,8 @@ class NatsServer:
 
     async def connect(self, name: str = "test") -> Bus:
         """A connection that is closed with the server."""
-        bus = await Bus.connect(natsd.address(self.directory), name, timeout=20)
+        bus = Bus(self._address, name)
+        await bus.connect(timeout=20)
         self._buses.append(bus)
         return bus
 
