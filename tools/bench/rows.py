@@ -1,0 +1,128 @@
+"""The rows of DESIGN section 6: each takes a subject and gives samples.
+
+Times are in milliseconds as a client sees them: from the request to the answer, or to the end of the operation.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+
+from tests.conformance.world import unique
+from tools.bench.subject import Subject, milliseconds
+
+PAYLOAD = bytes(range(256)) * 4096 * 100  # 100 MiB
+
+
+@dataclass(frozen=True)
+class Row:
+    """`goal` bounds ours/theirs from above, or from below when `higher` (a rate)."""
+
+    name: str
+    goal: float
+    unit: str = "ms"
+    higher: bool = False
+
+
+CREATE = Row("create from an image", 0.7)
+START = Row("start", 0.5)
+STOP = Row("force stop", 0.25)
+FOUR = Row("start, 4 clients at once", 2.0, "1/s", higher=True)
+GET = Row("GET of one", 1.0)
+EXEC = Row("exec of `true`", 1.0)
+PUSH = Row("file push of 100 MiB", 1.0)
+PULL = Row("file pull of 100 MiB", 1.0)
+FULL = Row("instances?recursion=2, {running} running", 0.05)
+METRICS = Row("/1.0/metrics, {running} running", 0.1)
+LIST = Row("instances?recursion=1 of {instances}", 0.2)
+EVENT = Row("event from change to websocket, p99 under load", 10.0)
+IDLE = Row("memory, idle (PSS)", 250.0, "MiB")
+LOADED = Row("memory, {running} running (PSS)", 300.0, "MiB")
+
+
+def life(subject: Subject, samples: dict[Row, list[float]]) -> None:
+    """One instance through create, start, exec, stop, delete."""
+    world, name = subject.world, unique("life")
+    samples[CREATE].append(milliseconds(lambda: subject.api.post("/1.0/instances", world.body(name))))
+    samples[START].append(milliseconds(lambda: world.start(name)))
+    samples[GET] += [milliseconds(lambda: subject.api.get(f"/1.0/instances/{name}")) for _ in range(10)]
+    samples[EXEC] += [milliseconds(lambda: world.run(name, "true")) for _ in range(3)]
+    samples[STOP].append(milliseconds(lambda: world.stop(name)))
+    subject.api.delete(f"/1.0/instances/{name}")
+
+
+def four_clients(subject: Subject, each: int = 4) -> float:
+    """Starts a second that four clients reach together."""
+    names = [subject.world.instance() for _ in range(4 * each)]
+    begin = time.perf_counter()
+    with ThreadPoolExecutor(4) as clients:
+        list(clients.map(subject.world.start, names))
+    rate = len(names) / (time.perf_counter() - begin)
+    subject.world.close()
+    return rate
+
+
+def files(subject: Subject, samples: dict[Row, list[float]], rounds: int = 3) -> None:
+    name = subject.world.instance(start=True)
+    for _ in range(rounds):
+        samples[PUSH].append(milliseconds(lambda: subject.world.push(name, "/root/big", PAYLOAD)))
+        samples[PULL].append(milliseconds(lambda: subject.world.pull(name, "/root/big")))
+    subject.world.close()
+
+
+def populate(subject: Subject, count: int, start: bool) -> None:
+    with ThreadPoolExecutor(4) as clients:
+        list(clients.map(lambda _: subject.world.instance(start=start), range(count)))
+
+
+def reads(subject: Subject, path: str, rounds: int, pause: float = 0.0) -> list[float]:
+    """`pause` seconds between two, so that a sample shared between requests is not what is measured."""
+    found = []
+    for _ in range(rounds):
+        time.sleep(pause)
+        found.append(milliseconds(lambda: subject.api.request("GET", path)))
+    return found
+
+
+def event_latency(subject: Subject, seconds: float = 5.0, clients: int = 4) -> list[float]:
+    """From the time that an event bears to its arrival, while `clients` threads change profiles as fast as they can."""
+    connection = subject.api.websocket("/1.0/events?type=lifecycle")
+    found: list[float] = []
+
+    def listen() -> None:
+        for message in connection:
+            now = time.time()
+            found.append((now - datetime.fromisoformat(_micro(json.loads(message)["timestamp"])).timestamp()) * 1000)
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    names = [subject.world.profile() for _ in range(clients)]
+    end = time.monotonic() + seconds
+
+    def change(name: str) -> None:
+        number = 0
+        while time.monotonic() < end:
+            number += 1
+            subject.api.patch(f"/1.0/profiles/{name}", {"description": str(number)})
+
+    with ThreadPoolExecutor(clients) as pool:
+        list(pool.map(change, names))
+    connection.close()
+    listener.join(10)
+    subject.world.close()
+    return found
+
+
+def _micro(stamp: str) -> str:
+    """RFC 3339 with nanoseconds, cut to what datetime reads."""
+    head, _, tail = stamp.partition(".")
+    digits = "".join(c for c in tail if c.isdigit())[:6].ljust(6, "0") if tail else "000000"
+    return f"{head.rstrip('Z')}.{digits}+00:00"
+
+
+Measure = Callable[[Subject], list[float]]
