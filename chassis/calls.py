@@ -1,7 +1,8 @@
 """Who calls, how long they wait, and what they have seen: the context that travels with every call.
 
-A `Call` is the second parameter of every servicer method and, inside it, `current()`. Calls made from there inherit it: the deadline
-only shrinks, the revision only grows. Outside of any call `current()` is the service itself acting on its own (`INTERNAL`).
+A `Call` is the second parameter of every servicer method and, inside it, `current()`. Calls made from there
+inherit it: the deadline only shrinks, the revision only grows. Outside of any call `current()` is the service
+itself acting on its own (`INTERNAL`).
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ _decode_caller = msgspec.json.Decoder(Caller).decode
 
 
 def from_headers(headers: Mapping[str, str]) -> Call:
-    """The call that these transport headers describe; a missing caller is nobody (neither trusted nor admin)."""
+    """The call that these transport headers describe; a missing caller is nobody (neither trusted nor admin).
+    """
     raw = headers.get("nubibus-caller")
     timeout = headers.get("nubibus-timeout")
     return Call(
@@ -100,5 +102,8 @@ def leave(token: contextvars.Token[Call]) -> None:
 
 
 def as_itself(call: Call) -> Call:
-    """The same deadline and revision, but the service's own authority: for what a caller causes but may not do itself."""
+    """The same deadline and revision, but the service's own authority:
+
+    for what a caller causes but may not do itself.
+    """
     return replace(call, caller=ITSELF)

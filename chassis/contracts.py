@@ -1,7 +1,8 @@
 """The methods of proto/, found by name.
 
-Every generated module below gen/ is imported once; after that a method's messages, its way of travelling (unary or streaming) and its
-REST option are looked up here. Nothing else in the tree imports modules of gen/ by a computed name.
+Every generated module below gen/ is imported once; after that a method's messages, its way of travelling
+(unary or streaming) and its REST option are looked up here. Nothing else in the tree imports modules of gen/
+by a computed name.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ SHARED = "rest"  # services of nubibus.rest.v1 are answered by every part; a cal
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A method of a service. `part` is the service that answers it, "rest" for those that every part answers."""
+    """A method of a service.
+
+    `part` is the service that answers it, "rest" for those that every part answers.
+    """
 
     service: str  # "nubibus.storage.v1.Volumes"
     name: str

@@ -1,7 +1,8 @@
 """Where a part's streaming methods are reached: the one rule.
 
-On the own machine it is the socket `D/run/<part>.sock`. A part that also listens on TCP says so in its `$SRV.INFO` (`address`,
-`member`), which is asked when another member is wanted or no local socket exists; the answer is kept for some seconds.
+On the own machine it is the socket `D/run/<part>.sock`. A part that also listens on TCP says so in its
+`$SRV.INFO` (`address`, `member`), which is asked when another member is wanted or no local socket exists; the
+answer is kept for some seconds.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from pathlib import Path
 
 import msgspec
 import nats
-from nats.aio.client import Client
 
 from chassis import errors
+from chassis.bus import Bus
 
 KEEP = 5.0  # seconds that an announced address is believed
 
@@ -40,7 +41,7 @@ class _Info(msgspec.Struct):
 
 @dataclass(slots=True)
 class Discovery:
-    bus: Client
+    bus: Bus
     directory: Path
     member: str
     known: dict[tuple[str, str | None], tuple[float, Target]] = field(default_factory=dict)
@@ -70,12 +71,14 @@ class Discovery:
         raise errors.Unavailable(f"The {part} service is not available{where}")
 
     async def present(self, part: str = "", wait: float = 0.5) -> list[_Info]:
-        """What answers `$SRV.INFO` (of one part, or all) within `wait` seconds; for one part the first answer suffices."""
-        inbox = self.bus.new_inbox()
+        """What answers `$SRV.INFO` (of one part, or all) within `wait` seconds; for one part the first answer
+        suffices.
+        """
+        inbox = self.bus.nats.new_inbox()
         found: list[_Info] = []
         try:
-            subscription = await self.bus.subscribe(inbox)
-            await self.bus.publish(f"$SRV.INFO.{part}" if part else "$SRV.INFO", b"", reply=inbox)
+            subscription = await self.bus.nats.subscribe(inbox)
+            await self.bus.nats.publish(f"$SRV.INFO.{part}" if part else "$SRV.INFO", b"", reply=inbox)
             try:
                 async with asyncio.timeout(wait):
                     async for msg in subscription.messages:

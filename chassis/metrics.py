@@ -1,4 +1,5 @@
-"""What a part counts about itself: per method the number, the errors and the time, in the shape of `$SRV.STATS` and of Prometheus.
+"""What a part counts about itself: per method the number, the errors and the time, in the shape of
+`$SRV.STATS` and of Prometheus.
 
 One `Counters` a process. Reading it is cheap; Prometheus is only rendered when asked for.
 """
@@ -11,7 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -72,8 +79,12 @@ class CallCollector(Collector):
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         calls = CounterMetricFamily("nubibus_calls", "Calls served", labels=["part", "method"])
-        errors = CounterMetricFamily("nubibus_call_errors", "Calls that ended in a fault", labels=["part", "method"])
-        seconds = CounterMetricFamily("nubibus_call_seconds", "Time spent in calls", labels=["part", "method"])
+        errors = CounterMetricFamily(
+            "nubibus_call_errors", "Calls that ended in a fault", labels=["part", "method"]
+        )
+        seconds = CounterMetricFamily(
+            "nubibus_call_seconds", "Time spent in calls", labels=["part", "method"]
+        )
         running = GaugeMetricFamily("nubibus_calls_running", "Calls being served", labels=["part", "method"])
         for name, count in self.counters.methods.items():
             labels = [self.counters.part, name]
@@ -85,7 +96,8 @@ class CallCollector(Collector):
 
 
 def registry(counters: Counters) -> CollectorRegistry:
-    """A registry with the process's own series and the counters; further collectors may be registered on it."""
+    """A registry with the process's own series and the counters; further collectors may be registered on it.
+    """
     made = CollectorRegistry()
     ProcessCollector(registry=made)
     PlatformCollector(registry=made)

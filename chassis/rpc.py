@@ -1,14 +1,16 @@
-"""Calls between services: a unary method travels over NATS, a streaming one over gRPC. This is the only module that decides it.
+"""Calls between services: a unary method travels over NATS, a streaming one over gRPC. This is the only
+module that decides it.
 
     answer = await rpc.call("nubibus.storage.v1.Volumes", "Ensure", request, timeout=30)
     async for chunk in rpc.stream("nubibus.images.v1.Images", "Fetch", request): ...
 
-Services of `nubibus.rest.v1` (Sockets, References, Operations) are answered by every part, so `part=` names which one is meant.
-The context of the call that is being served (caller, deadline, newest revision, trace) goes along by itself; see chassis/calls.py.
+Services of `nubibus.rest.v1` (Sockets, References, Operations) are answered by every part, so `part=` names
+which one is meant. The context of the call that is being served (caller, deadline, newest revision, trace)
+goes along by itself; see chassis/calls.py.
 
-A servicer is any object with `service = "nubibus.instances.v1.Instances"` and a method for each of the contract's:
-`async def Get(self, request, call) -> Document`; a server-streaming method is an async generator; the request of a client-streaming
-method is an async iterator.
+A servicer is any object with `service = "nubibus.instances.v1.Instances"` and a method for each of the
+contract's: `async def Get(self, request, call) -> Document`; a server-streaming method is an async generator;
+the request of a client-streaming method is an async iterator.
 """
 
 from __future__ import annotations
@@ -19,9 +21,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from google.protobuf.message import Message
-from nats.aio.client import Client
 
 from chassis import calls, contracts, errors
+from chassis.bus import Bus
 from chassis.calls import Call, Caller, current
 from chassis.discovery import Discovery
 from chassis.metrics import Counters
@@ -40,7 +42,7 @@ class Servicer(Protocol):
 class Rpc:
     """The calling half of a process. `open` before use, `install` to make the module's functions use it."""
 
-    def __init__(self, bus: Client, directory: Path, member: str = "none") -> None:
+    def __init__(self, bus: Bus, directory: Path, member: str = "none") -> None:
         self.discovery = Discovery(bus, directory, member)
         self.unary = NatsClient(bus)
         self.streaming = GrpcClient(self.discovery)
@@ -66,8 +68,12 @@ class Rpc:
         method = contracts.method(service, name)
         context = context or current()
         if not method.streams:
-            return await self.unary.call(part or method.part, method, request, context, context.remaining(timeout), member)
-        answers = self.streaming.stream(part or method.part, method, request, context, context.remaining(timeout), member)
+            return await self.unary.call(
+                part or method.part, method, request, context, context.remaining(timeout), member
+            )
+        answers = self.streaming.stream(
+            part or method.part, method, request, context, context.remaining(timeout), member
+        )
         async with aclosing(answers):  # type: ignore[type-var]
             async for answer in answers:
                 return answer
@@ -87,14 +93,23 @@ class Rpc:
         method = contracts.method(service, name)
         if not method.streams:
             raise TypeError(f"{service}/{name} is unary: use call")
-        return self.streaming.stream(part or method.part, method, request, context or current(), timeout, member)
+        return self.streaming.stream(
+            part or method.part, method, request, context or current(), timeout, member
+        )
 
 
 class RpcServer:
     """The answering half of a part: its servicers on both transports."""
 
     def __init__(
-        self, bus: Client, part: str, directory: Path, *, member: str = "none", listen: str = "", reached: Reached
+        self,
+        bus: Bus,
+        part: str,
+        directory: Path,
+        *,
+        member: str = "none",
+        listen: str = "",
+        reached: Reached,
     ) -> None:
         self.part = part
         self.counters = Counters(part)
@@ -102,7 +117,9 @@ class RpcServer:
         self.streaming = GrpcServer(part, directory, reached, self.counters, listen)
 
     def add(self, servicer: Servicer) -> None:
-        """Register every method of the contract that the servicer has; the others answer that they are not implemented."""
+        """Register every method of the contract that the servicer has; the others answer that they are not
+        implemented.
+        """
         for name, method in contracts.table()[servicer.service].items():
             handler = getattr(servicer, name, None)
             if handler is None:
@@ -159,8 +176,14 @@ async def call(
     part: str = "",
     context: Call | None = None,
 ) -> Any:
-    """One answer. `timeout` in seconds, never beyond the deadline of the call being served. Raises the server's fault or Unavailable."""
-    return await installed().call(service, name, request, timeout=timeout, member=member, part=part, context=context)
+    """One answer.
+
+    `timeout` in seconds, never beyond the deadline of the call being served. Raises the server's fault or
+    Unavailable.
+    """
+    return await installed().call(
+        service, name, request, timeout=timeout, member=member, part=part, context=context
+    )
 
 
 def stream(
@@ -174,7 +197,9 @@ def stream(
     context: Call | None = None,
 ) -> AsyncIterator[Any]:
     """Answers of a streaming method. Close the iterator (aclosing) to cancel it. Raises as `call` does."""
-    return installed().stream(service, name, request, timeout=timeout, member=member, part=part, context=context)
+    return installed().stream(
+        service, name, request, timeout=timeout, member=member, part=part, context=context
+    )
 
 
 def as_itself() -> Call:

@@ -1,11 +1,13 @@
 """Streaming calls over gRPC: a unix socket on one machine, mutual TLS between machines.
 
-Faults travel as the status code (for anyone's gRPC tools), the text as details, and the class name in the trailing metadata.
+Faults travel as the status code (for anyone's gRPC tools), the text as details, and the class name in the
+trailing metadata.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -45,26 +47,42 @@ log = structlog.get_logger()
 
 
 class Identity:
-    """The certificate that members of a cluster share: each shows it and trusts only it."""
+    """What members show each other. NUBIBUS_TLS names a directory with ca.crt, tls.crt and tls.key; else it
+    is the certificate that the cluster shares (D/cluster.crt, D/server.crt): each shows it and trusts only
+    it. Files are read at each handshake of a server."""
 
     def __init__(self, directory: Path) -> None:
-        cluster = directory / "cluster.crt"
-        self.certificate = cluster if cluster.exists() else directory / "server.crt"
+        given = os.environ.get("NUBIBUS_TLS")
+        if given:
+            self.certificate, self.authority = Path(given, "tls.crt"), Path(given, "ca.crt")
+        else:
+            cluster = directory / "cluster.crt"
+            self.certificate = self.authority = cluster if cluster.exists() else directory / "server.crt"
         self.key = self.certificate.with_suffix(".key")
 
-    def read(self) -> tuple[bytes, bytes]:
-        return self.key.read_bytes(), self.certificate.read_bytes()
+    def server(self) -> Any:
+        def read() -> Any:
+            pair = (self.key.read_bytes(), self.certificate.read_bytes())
+            return grpc.ssl_server_certificate_configuration([pair], self.authority.read_bytes())
 
-    def server(self) -> grpc.ServerCredentials:
-        key, certificate = self.read()
-        return grpc.ssl_server_credentials([(key, certificate)], root_certificates=certificate, require_client_auth=True)
+        return grpc.dynamic_ssl_server_credentials(read(), read, require_client_authentication=True)
 
-    def client(self) -> grpc.ChannelCredentials:
-        key, certificate = self.read()
-        return grpc.ssl_channel_credentials(root_certificates=certificate, private_key=key, certificate_chain=certificate)
+    def client(self) -> Any:
+        return grpc.ssl_channel_credentials(
+            root_certificates=self.authority.read_bytes(),
+            private_key=self.key.read_bytes(),
+            certificate_chain=self.certificate.read_bytes(),
+        )
+
+    def version(self) -> tuple[int, ...]:
+        """Changes when a file does."""
+        return tuple(path.stat().st_mtime_ns for path in (self.certificate, self.key, self.authority))
 
     def name(self) -> str:
-        """A name that the certificate is valid for: members are recognised by the certificate, not by their address."""
+        """A name that the certificate is valid for:
+
+        members are recognised by the certificate, not by their address.
+        """
         from cryptography import x509
 
         certificate = x509.load_pem_x509_certificate(self.certificate.read_bytes())
@@ -73,12 +91,17 @@ class Identity:
         return dns[0] if dns else str(names.get_values_for_type(x509.IPAddress)[0])
 
 
+def _kind(method: Method) -> str:
+    """gRPC's word for which sides stream: "unary_stream"."""
+    return "_".join("stream" if streams else "unary" for streams in (method.client_streams, method.server_streams))
+
+
 class GrpcClient:
     """Opens streams; one channel an address, made at the first call."""
 
     def __init__(self, discovery: Discovery) -> None:
         self.discovery = discovery
-        self.channels: dict[Target, grpc.aio.Channel] = {}
+        self.channels: dict[tuple[Target, tuple[int, ...]], grpc.aio.Channel] = {}
 
     async def close(self) -> None:
         for channel in self.channels.values():
@@ -87,7 +110,10 @@ class GrpcClient:
     async def stream(
         self, part: str, method: Method, request: Any, call: Call, timeout: float | None, member: str | None
     ) -> AsyncIterator[Message]:
-        """The answers, one by one. `request` is a message, or an async iterator of messages for a client-streaming method."""
+        """The answers, one by one.
+
+        `request` is a message, or an async iterator of messages for a client-streaming method.
+        """
         target = await self.discovery.find(part, member)
         invoke = self._multicallable(self._channel(target), method)
         headers = call.to_headers(timeout if timeout is not None else 0.0)
@@ -107,20 +133,20 @@ class GrpcClient:
             running.cancel()
 
     def _channel(self, target: Target) -> grpc.aio.Channel:
-        channel = self.channels.get(target)
+        identity = Identity(self.discovery.directory) if target.secure else None
+        key = (target, identity.version() if identity else ())
+        channel = self.channels.get(key)
         if channel is None:
-            if target.secure:
-                identity = Identity(self.discovery.directory)
+            if identity:
                 options = [*CLIENT_OPTIONS, ("grpc.ssl_target_name_override", identity.name())]
                 channel = grpc.aio.secure_channel(target.address, identity.client(), options=options)
             else:
                 channel = grpc.aio.insecure_channel(target.address, options=CLIENT_OPTIONS)
-            self.channels[target] = channel
+            self.channels[key] = channel
         return channel
 
     def _multicallable(self, channel: grpc.aio.Channel, method: Method) -> Callable[..., Any]:
-        kind = f"{'stream' if method.client_streams else 'unary'}_{'stream' if method.server_streams else 'unary'}"
-        opener = getattr(channel, kind)
+        opener = getattr(channel, _kind(method))
         made: Callable[..., Any] = opener(
             f"/{method.service}/{method.name}",
             request_serializer=method.request.SerializeToString,
@@ -141,9 +167,13 @@ class GrpcClient:
 
 
 class GrpcServer:
-    """Serves the streaming methods of one part on its socket, and on `listen` ("host:port") with mutual TLS when given."""
+    """Serves the streaming methods of one part on its socket, and on `listen` ("host:port") with mutual TLS
+    when given.
+    """
 
-    def __init__(self, part: str, directory: Path, reached: Reached, counters: Counters, listen: str = "") -> None:
+    def __init__(
+        self, part: str, directory: Path, reached: Reached, counters: Counters, listen: str = ""
+    ) -> None:
         self.part = part
         self.directory = directory
         self.reached = reached
@@ -154,11 +184,16 @@ class GrpcServer:
         self.server: grpc.aio.Server | None = None
 
     def register(self, method: Method, handler: Callable[..., Any]) -> None:
-        serve = self._stream_answers(method, handler) if method.server_streams else self._one_answer(method, handler)
-        kind = f"{'stream' if method.client_streams else 'unary'}_{'stream' if method.server_streams else 'unary'}"
-        make = getattr(grpc, f"{kind}_rpc_method_handler")
+        serve = (
+            self._stream_answers(method, handler)
+            if method.server_streams
+            else self._one_answer(method, handler)
+        )
+        make = getattr(grpc, f"{_kind(method)}_rpc_method_handler")
         self.handlers.setdefault(method.service, {})[method.name] = make(
-            serve, request_deserializer=method.request.FromString, response_serializer=method.answer.SerializeToString
+            serve,
+            request_deserializer=method.request.FromString,
+            response_serializer=method.answer.SerializeToString,
         )
 
     async def open(self) -> None:
@@ -179,7 +214,9 @@ class GrpcServer:
         if self.server:
             await self.server.stop(seconds)
 
-    def _stream_answers(self, method: Method, handler: Callable[..., AsyncIterator[Message]]) -> Callable[..., Any]:
+    def _stream_answers(
+        self, method: Method, handler: Callable[..., AsyncIterator[Message]]
+    ) -> Callable[..., Any]:
         async def serve(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Message]:
             try:
                 with self.counters.measure(f"{method.noun}.{method.name}"):
@@ -203,7 +240,9 @@ class GrpcServer:
         return serve
 
     async def _enter(self, context: grpc.aio.ServicerContext[Any, Any]) -> Call:
-        metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+        metadata = {
+            key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)
+        }
         call = calls.from_headers(metadata)
         calls.enter(call)  # gRPC gives every call a context of its own, so nothing has to be restored
         if call.revision:

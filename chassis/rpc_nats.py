@@ -1,8 +1,9 @@
 """Unary calls as NATS requests.
 
-A part listens on `rpc.<part>.<Noun>.<Method>` (queue group: one of its replicas answers) and, as a member, on `….at.<member>`. NATS tells
-at once when nobody listens. It does not tell when the listener dies in the middle of a call, so a server sends signs of life to the
-reply inbox while it works; a client that misses them gives up with Unavailable.
+A part listens on `rpc.<part>.<Noun>.<Method>` (queue group: one of its replicas answers) and, as a member, on
+`….at.<member>`. NATS tells at once when nobody listens. It does not tell when the listener dies in the middle
+of a call, so a server sends signs of life to the reply inbox while it works; a client that misses them gives
+up with Unavailable.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ from typing import Any
 import nats
 import structlog
 from google.protobuf.message import DecodeError, Message
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from chassis import calls, errors
+from chassis.bus import Bus
 from chassis.calls import Call
 from chassis.contracts import Method
 from chassis.metrics import Counters
 
 PULSE = 0.5  # seconds between signs of life of a call in progress
-PATIENCE = 4.0  # seconds without one until the server counts as dead (its loop may be busy for a while on a loaded machine)
+PATIENCE = 4.0  # seconds without one until the server counts as dead (a loaded machine may keep its loop busy)
 
 Handler = Callable[[Any, Call], Awaitable[Message]]
 Reached = Callable[[int], Awaitable[None]]
@@ -48,7 +49,7 @@ class Waiting:
 class NatsClient:
     """Sends unary calls; one inbox a process. `open` before the first call."""
 
-    def __init__(self, bus: Client) -> None:
+    def __init__(self, bus: Bus) -> None:
         self.bus = bus
         self.inbox = ""
         self.waiting: dict[str, Waiting] = {}
@@ -56,8 +57,10 @@ class NatsClient:
         self.watcher: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        self.inbox = self.bus.new_inbox()
-        await self.bus.subscribe(f"{self.inbox}.*", cb=self._hear, pending_msgs_limit=0, pending_bytes_limit=0)
+        self.inbox = self.bus.nats.new_inbox()
+        await self.bus.nats.subscribe(
+            f"{self.inbox}.*", cb=self._hear, pending_msgs_limit=0, pending_bytes_limit=0
+        )
         self.watcher = asyncio.create_task(self._watch(), name="rpc pulse watcher")
 
     async def close(self) -> None:
@@ -66,16 +69,21 @@ class NatsClient:
         for waiting in self.waiting.values():
             waiting.future.cancel()
 
-    async def call(self, part: str, method: Method, request: Message, call: Call, timeout: float, member: str | None) -> Message:
-        """The answer. Raises the server's fault; Unavailable if the part is away, dies, or does not answer in time."""
-        if not self.bus.is_connected:
+    async def call(
+        self, part: str, method: Method, request: Message, call: Call, timeout: float, member: str | None
+    ) -> Message:
+        """The answer.
+
+        Raises the server's fault; Unavailable if the part is away, dies, or does not answer in time.
+        """
+        if not self.bus.up:
             raise errors.Unavailable("The message bus is not available")
         self.serial += 1
         token = str(self.serial)
         future: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
         self.waiting[token] = Waiting(future, time.monotonic())
         try:
-            await self.bus.publish(
+            await self.bus.nats.publish(
                 subject_of(part, method, member),
                 request.SerializeToString(),
                 reply=f"{self.inbox}.{token}",
@@ -84,7 +92,9 @@ class NatsClient:
             async with asyncio.timeout(timeout):
                 msg = await future
         except TimeoutError:
-            raise errors.Unavailable(f"{part} did not answer {method.noun}.{method.name} within {timeout:g}s") from None
+            raise errors.Unavailable(
+                f"{part} did not answer {method.noun}.{method.name} within {timeout:g}s"
+            ) from None
         except nats.errors.Error as error:
             raise errors.Unavailable(f"The message bus is not available: {error}") from None
         finally:
@@ -116,17 +126,27 @@ class NatsClient:
         while True:
             await asyncio.sleep(PULSE)
             now = time.monotonic()
-            own_delay, last = now - last - PULSE, now  # when this loop itself was busy, silence says nothing about the server
+            own_delay, last = (
+                now - last - PULSE,
+                now,
+            )  # when this loop itself was busy, silence says nothing about the server
             for waiting in list(self.waiting.values()):
-                waiting.heard += own_delay
-                if now - waiting.heard > PATIENCE and not waiting.future.done():
+                waiting.heard += max(0.0, own_delay)
+                if waiting.future.done():
+                    continue
+                if not self.bus.up:
+                    waiting.future.set_exception(errors.Unavailable("The message bus went away"))
+                elif now - waiting.heard > PATIENCE:
                     waiting.future.set_exception(errors.Unavailable("The service stopped answering"))
 
 
 class NatsServer:
-    """Answers unary calls of one part. Handlers are registered before `open`; `drain` lets what runs finish."""
+    """Answers unary calls of one part.
 
-    def __init__(self, bus: Client, part: str, member: str, reached: Reached, counters: Counters) -> None:
+    Handlers are registered before `open`; `drain` lets what runs finish.
+    """
+
+    def __init__(self, bus: Bus, part: str, member: str, reached: Reached, counters: Counters) -> None:
         self.bus = bus
         self.part = part
         self.member = member
@@ -141,14 +161,16 @@ class NatsServer:
 
     async def open(self) -> None:
         options: dict[str, Any] = {"cb": self._receive, "pending_msgs_limit": 0, "pending_bytes_limit": 0}
-        shared = await self.bus.subscribe(f"rpc.{self.part}.*.*", queue=self.part, **options)
-        own = await self.bus.subscribe(f"rpc.{self.part}.*.*.at.{self.member}", queue=self.part, **options)
+        shared = await self.bus.nats.subscribe(f"rpc.{self.part}.*.*", queue=self.part, **options)
+        own = await self.bus.nats.subscribe(
+            f"rpc.{self.part}.*.*.at.{self.member}", queue=self.part, **options
+        )
         self.subscriptions = [shared, own]
-        await self.bus.flush()
+        await self.bus.nats.flush()
 
     async def drain(self, seconds: float) -> None:
         for subscription in self.subscriptions:
-            if self.bus.is_connected:
+            if self.bus.up:
                 await subscription.unsubscribe()
         if self.running:
             await asyncio.wait(self.running, timeout=seconds)
@@ -161,7 +183,9 @@ class NatsServer:
         task.add_done_callback(self.running.discard)
 
     async def _serve(self, msg: Msg) -> None:
-        pulse = asyncio.get_running_loop().call_later(PULSE, self._start_pulse, msg.reply, asyncio.current_task())
+        task = asyncio.current_task()
+        assert task is not None
+        pulse = asyncio.get_running_loop().call_later(PULSE, self._start_pulse, msg.reply, task)
         headers: dict[str, str]
         try:
             data, headers = await self._answer(msg)
@@ -169,10 +193,10 @@ class NatsServer:
             data, headers = fault.text.encode(), {"nubibus-fault": type(fault).__name__}
         finally:
             pulse.cancel()
-        if len(data) > self.bus.max_payload - 4096:
+        if len(data) > self.bus.nats.max_payload - 4096:
             data, headers = b"The answer is larger than the bus carries", {"nubibus-fault": "Internal"}
         try:
-            await self.bus.publish(msg.reply, data, headers=headers or None)
+            await self.bus.nats.publish(msg.reply, data, headers=headers or None)
         except nats.errors.Error as error:
             log.warning("an answer could not be sent", subject=msg.subject, error=str(error))
 
@@ -190,7 +214,9 @@ class NatsServer:
                 answer = await guarded(self._run(method, handler, msg.data, call), name)
         finally:
             calls.leave(token)
-        return answer.SerializeToString(), {"nubibus-revision": str(call.revision)} if call.revision > seen else {}
+        return answer.SerializeToString(), {
+            "nubibus-revision": str(call.revision)
+        } if call.revision > seen else {}
 
     async def _run(self, method: Method, handler: Handler, data: bytes, call: Call) -> Message:
         try:
@@ -209,8 +235,8 @@ class NatsServer:
 
     async def _pulse(self, reply: str, serving: asyncio.Task[None]) -> None:
         while not serving.done():
-            if self.bus.is_connected:
-                await self.bus.publish(reply, b"", headers={"nubibus-pulse": "1"})
+            if self.bus.up:
+                await self.bus.nats.publish(reply, b"", headers={"nubibus-pulse": "1"})
             await asyncio.wait([serving], timeout=PULSE)
 
 
@@ -225,4 +251,3 @@ async def guarded(work: Awaitable[Message], name: str) -> Message:
     except Exception as error:
         log.exception("a method failed", method=name)
         raise errors.Internal(f"{type(error).__name__}: {error}") from error
-

@@ -1,0 +1,210 @@
+"""Calls between services over a real NATS server and real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import pytest_asyncio
+
+from chassis import calls, errors, natsd, rpc
+from chassis.bus import Bus
+from chassis.calls import Call, Caller
+from gen.nubibus.rest.v1 import rest_pb2
+
+REFERENCES = "nubibus.rest.v1.References"
+SOCKETS = "nubibus.rest.v1.Sockets"
+
+
+class References:
+    """Answers, fails or takes its time, as the request's name says."""
+
+    service: ClassVar[str] = REFERENCES
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+
+    async def Find(self, request: rest_pb2.UsedByRequest, call: Call) -> rest_pb2.UsedBy:
+        self.calls.append(call)
+        if request.name == "missing":
+            raise errors.NotFound("Network not found")
+        if request.name == "busy":
+            raise errors.Unavailable("later")
+        if request.name == "broken":
+            raise ZeroDivisionError("one by nought")
+        if request.name == "slow":
+            await asyncio.sleep(1.3)
+        if request.name == "writes":
+            calls.current().saw(77)
+        if request.name == "big":
+            return rest_pb2.UsedBy(urls=["x" * 1024 * 1024] * 9)
+        return rest_pb2.UsedBy(urls=[request.kind, request.project, request.name])
+
+
+class Sockets:
+    service: ClassVar[str] = SOCKETS
+
+    async def Connect(
+        self, request: AsyncIterator[rest_pb2.SocketFrame], call: Call
+    ) -> AsyncIterator[rest_pb2.SocketFrame]:
+        async for frame in request:
+            if frame.secret == "wrong":
+                raise errors.Forbidden("Bad websocket secret")
+            yield rest_pb2.SocketFrame(data=frame.data[::-1], operation=call.caller.username)
+
+
+class World:
+    """A NATS server, a part named storage, and a client."""
+
+    def __init__(self, directory: Path, bus: Bus, client: rpc.Rpc, server: rpc.RpcServer, references: References) -> None:
+        self.directory = directory
+        self.bus = bus
+        self.client = client
+        self.server = server
+        self.references = references
+
+    async def find(self, name: str, **more: Any) -> rest_pb2.UsedBy:
+        request = rest_pb2.UsedByRequest(kind="network", project="default", name=name)
+        found: rest_pb2.UsedBy = await self.client.call(REFERENCES, "Find", request, part="storage", **more)
+        return found
+
+
+async def _reached(_revision: int) -> None:
+    return None
+
+
+@pytest_asyncio.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    server = natsd.prepare(tmp_path)
+    process = await asyncio.create_subprocess_exec(*server.argv, stderr=asyncio.subprocess.DEVNULL)
+    bus = Bus(server.url, "test")
+    await bus.connect(timeout=30)
+    client = rpc.Rpc(bus, tmp_path)
+    await client.open()
+    answering = rpc.RpcServer(bus, "storage", tmp_path, reached=_reached)
+    references = References()
+    answering.add(references)
+    answering.add(Sockets())
+    await answering.open()
+    yield World(tmp_path, bus, client, answering, references)
+    await answering.drain(1)
+    await client.close()
+    await bus.close()
+    process.terminate()
+    await process.wait()
+
+
+@pytest.mark.asyncio
+async def test_unary_answers(world: World) -> None:
+    assert list((await world.find("lxdbr0")).urls) == ["network", "default", "lxdbr0"]
+    assert list((await world.find("lxdbr0", member="none")).urls)[2] == "lxdbr0"
+    assert world.server.counters.methods["References.Find"].requests == 2
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("name", "fault", "text"),
+    [
+        ("missing", errors.NotFound, "Network not found"),
+        ("busy", errors.Unavailable, "later"),
+        ("broken", errors.Internal, "ZeroDivisionError: one by nought"),
+        ("big", errors.Internal, "The answer is larger than the bus carries"),
+    ],
+)
+async def test_faults_cross_the_wire(world: World, name: str, fault: type[errors.Fault], text: str) -> None:
+    with pytest.raises(fault) as caught:
+        await world.find(name)
+    assert type(caught.value) is fault
+    assert caught.value.text == text
+
+
+@pytest.mark.asyncio
+async def test_the_context_travels(world: World) -> None:
+    caller = Caller(protocol="tls", username="abc", address="10.0.0.1:99", trusted=True, projects=("blue",))
+    context = Call(caller=caller, revision=5, traceparent="00-aa-bb-01")
+    await world.find("writes", context=context, timeout=7)
+    seen = world.references.calls[-1]
+    assert seen.caller == caller
+    assert seen.traceparent == "00-aa-bb-01"
+    assert seen.remaining(100) <= 7
+    assert context.revision == 77  # what the server wrote, the caller has seen
+
+
+@pytest.mark.asyncio
+async def test_nobody_there_is_told_at_once(world: World) -> None:
+    started = asyncio.get_running_loop().time()
+    with pytest.raises(errors.Unavailable, match="The network service is not available"):
+        await world.client.call(REFERENCES, "Find", rest_pb2.UsedByRequest(), part="network", timeout=20)
+    with pytest.raises(errors.Unavailable):
+        await world.find("x", member="elsewhere")
+    assert asyncio.get_running_loop().time() - started < 2
+
+
+@pytest.mark.asyncio
+async def test_time_runs_out(world: World) -> None:
+    with pytest.raises(errors.Unavailable, match="within 0.2s"):
+        await world.find("slow", timeout=0.2)
+
+
+@pytest.mark.asyncio
+async def test_a_long_call_gives_signs_of_life_and_a_silent_one_is_given_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chassis.rpc_nats.PATIENCE", 0.8)
+    assert list((await world.find("slow", timeout=20)).urls)[2] == "slow"
+    monkeypatch.setattr("chassis.rpc_nats.NatsServer._start_pulse", lambda *_: None)
+    with pytest.raises(errors.Unavailable, match="stopped answering"):
+        await world.find("slow", timeout=20)
+
+
+@pytest.mark.asyncio
+async def test_streams(world: World) -> None:
+    async def frames() -> AsyncIterator[rest_pb2.SocketFrame]:
+        for word in (b"abc", b"def"):
+            yield rest_pb2.SocketFrame(data=word)
+
+    context = Call(caller=Caller(username="me"))
+    found = [
+        (frame.data, frame.operation)
+        async for frame in world.client.stream(SOCKETS, "Connect", frames(), part="storage", context=context)
+    ]
+    assert found == [(b"cba", "me"), (b"fed", "me")]
+
+
+@pytest.mark.asyncio
+async def test_faults_of_streams(world: World) -> None:
+    async def frames() -> AsyncIterator[rest_pb2.SocketFrame]:
+        yield rest_pb2.SocketFrame(secret="wrong")
+
+    with pytest.raises(errors.Forbidden, match="Bad websocket secret"):
+        async for _ in world.client.stream(SOCKETS, "Connect", frames(), part="storage"):
+            pass
+    with pytest.raises(errors.Unavailable, match="images service is not available"):
+        async for _ in world.client.stream(SOCKETS, "Connect", frames(), part="images"):
+            pass
+    (world.directory / "run" / "network.sock").touch()
+    with pytest.raises(errors.Unavailable, match="network service is not available"):
+        async for _ in world.client.stream(SOCKETS, "Connect", frames(), part="network"):
+            pass
+
+
+@pytest.mark.asyncio
+async def test_a_stream_that_is_left_is_cancelled(world: World) -> None:
+    hold = asyncio.Event()
+
+    async def frames() -> AsyncIterator[rest_pb2.SocketFrame]:
+        yield rest_pb2.SocketFrame(data=b"x")
+        await hold.wait()
+
+    stream = world.client.stream(SOCKETS, "Connect", frames(), part="storage")
+    async with aclosing(stream):  # type: ignore[type-var]
+        async for _ in stream:
+            break
+    count = world.server.counters.methods["Sockets.Connect"]
+    async with asyncio.timeout(10):
+        while count.running:
+            await asyncio.sleep(0.01)
