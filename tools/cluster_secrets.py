@@ -1,8 +1,10 @@
-"""Makes the Secrets of a Kubernetes deployment: a certificate authority, a certificate a part, the bus's passwords, the server's certificate.
+"""Makes the Secrets of a Kubernetes deployment.
+
+A certificate authority, a certificate a part, the bus's passwords, the server's certificate.
 
 Usage: python -m tools.cluster_secrets [--keep FILE] > secrets.yaml; kubectl apply -f secrets.yaml
-With --keep the authority and the passwords of an earlier output are kept and only certificates are renewed: parts read theirs again
-without a restart, and old and new ones trust each other while the change spreads.
+With --keep the authority and the passwords of an earlier output are kept and only certificates are renewed: parts
+read theirs again without a restart, and old and new ones trust each other while the change spreads.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 NAMESPACE = "nubibus"
-# Every part's certificate bears this name first: parts recognise each other by the authority and this name, not by address.
+# Every part's certificate bears this name first: parts recognise each other by authority and name, not by address.
 COMMON = "nubibus"
 NATS_NAMES = ("nats", "nats.nubibus.svc", "*.nats.nubibus.svc", "localhost")
 PARTS: dict[str, tuple[str, ...]] = {"nats": NATS_NAMES, "gateway": (), "control": (), "images": (), "node": ()}

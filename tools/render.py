@@ -16,7 +16,13 @@ Manifest = dict[str, Any]
 
 KNOWN = {"apiVersion", "kind", "namespace", "resources", "patches"}
 # Lists of maps that Kubernetes merges by a key instead of replacing (of those that our patches touch).
-MERGE_KEYS = {"containers": "name", "env": "name", "volumes": "name", "volumeMounts": "mountPath", "ports": "containerPort"}
+MERGE_KEYS = {
+    "containers": "name",
+    "env": "name",
+    "volumes": "name",
+    "volumeMounts": "mountPath",
+    "ports": "containerPort",
+}
 
 
 def render(folder: Path) -> list[Manifest]:

@@ -1,4 +1,4 @@
-"""The bill of materials of an image's root: its Debian packages, its Python distributions, its nats-server. CycloneDX 1.5, JSON.
+"""The bill of materials of an image's root: Debian packages, Python distributions, nats-server. CycloneDX 1.5, JSON.
 
 Usage: python -m tools.sbom ROOT
 """
@@ -31,7 +31,9 @@ def debian_packages(root: Path) -> Iterator[Component]:
 def python_packages(root: Path) -> Iterator[Component]:
     for found in distributions(path=[str(root / "opt/wheels")]):
         purl = PackageURL("pypi", None, found.name.lower(), found.version)
-        yield Component(type=ComponentType.LIBRARY, name=found.name, version=found.version, purl=purl, bom_ref=str(purl))
+        yield Component(
+            type=ComponentType.LIBRARY, name=found.name, version=found.version, purl=purl, bom_ref=str(purl)
+        )
 
 
 def bill(root: Path) -> str:
@@ -44,7 +46,9 @@ def bill(root: Path) -> str:
 def python_packages_of_this_machine() -> Iterator[Component]:
     for found in distributions():
         purl = PackageURL("pypi", None, found.name.lower(), found.version)
-        yield Component(type=ComponentType.LIBRARY, name=found.name, version=found.version, purl=purl, bom_ref=str(purl))
+        yield Component(
+            type=ComponentType.LIBRARY, name=found.name, version=found.version, purl=purl, bom_ref=str(purl)
+        )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """python -m tools.bench [--rounds N] [--running N] [--instances N] [--out docs/performance.md]
 
-Starts a Nubibus and an LXD 5.0.2, each in a directory of its own, and takes turns between them. Needs root and the Debian
-packages lxd and lxd-client. `--quick` is a smoke run of a minute; figures that are to be kept want a quiet machine.
+Starts a Nubibus and an LXD 5.0.2, each in a directory of its own, and takes turns between them. Needs root and the
+Debian packages lxd and lxd-client. `--quick` is a smoke run of a minute; figures that are to be kept want a quiet machine.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from tools.bench.profile import start_profile
 from tools.bench.subject import Subject, subject
 
 
-def measure(subjects: list[Subject], rounds: int, running: int, instances: int) -> dict[str, dict[rows.Row, list[float]]]:
+def measure(
+    subjects: list[Subject], rounds: int, running: int, instances: int
+) -> dict[str, dict[rows.Row, list[float]]]:
     taken: dict[str, dict[rows.Row, list[float]]] = {s.label: defaultdict(list) for s in subjects}
     for s in subjects:
         time.sleep(2)

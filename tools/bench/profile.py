@@ -11,7 +11,7 @@ from tools.bench.subject import Subject, milliseconds
 def start_profile(subject: Subject, rounds: int = 10) -> str:
     """A Markdown table of the steps of `instance.start`, median of `rounds`.
 
-    Reads the additive field `steps` that Nubibus gives an operation when it is asked with `?steps=true`: name and milliseconds.
+    Reads the additive field `steps` that Nubibus gives an operation when asked with `?steps=true`: name, milliseconds.
     """
     name = subject.world.instance()
     steps: dict[str, list[float]] = defaultdict(list)

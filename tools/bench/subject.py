@@ -30,7 +30,7 @@ class Subject:
         return self.world.api
 
     def processes(self) -> list[int]:
-        """The server's own processes: its tree and what carries its directory on the command line; no instance's payload."""
+        """The server's own processes: its tree and what names its directory; no instance's payload."""
         started = self.server.started
         assert started is not None
         found = _tree(started.pid)

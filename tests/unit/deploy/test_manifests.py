@@ -24,7 +24,9 @@ def overlay(request: pytest.FixtureRequest) -> str:
 
 
 def pods(manifests: list[Manifest]) -> list[tuple[str, dict[str, Any]]]:
-    return [(m["metadata"]["name"], m["spec"]["template"]["spec"]) for m in manifests if "template" in m.get("spec", {})]
+    return [
+        (m["metadata"]["name"], m["spec"]["template"]["spec"]) for m in manifests if "template" in m.get("spec", {})
+    ]
 
 
 @pytest.mark.parametrize("version", VERSIONS)

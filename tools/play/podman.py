@@ -1,0 +1,127 @@
+"""Runs pods with podman, in a store and a network of the play's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from tools.play.translate import Pod, probe_address
+
+ROOT = Path(__file__).resolve().parents[2]
+NETWORK = "nubibus"
+SUBNET = "198.18.201.0/24"
+GATEWAY = "198.18.201.1"
+
+
+def environment() -> dict[str, str]:
+    """The environment that deploy/images/storage.sh makes."""
+    script = ROOT / "deploy/images/storage.sh"
+    said = subprocess.run(["bash", "-c", f". {script}; env -0"], check=True, capture_output=True, text=True).stdout
+    return dict(entry.split("=", 1) for entry in said.split("\0") if "=" in entry)
+
+
+@dataclass
+class Podman:
+    """`pods` are those played and not yet removed, with their addresses."""
+
+    directory: Path
+    env: dict[str, str] = field(default_factory=environment)
+    pods: dict[str, tuple[Pod, str]] = field(default_factory=dict)
+
+    def run(self, *arguments: str, text: str | None = None, check: bool = True) -> str:
+        done = subprocess.run(["podman", *arguments], input=text, env=self.env, capture_output=True, text=True)
+        if check and done.returncode:
+            raise RuntimeError(f"podman {' '.join(arguments)}: {done.stderr.strip()}")
+        return done.stdout
+
+    def open(self) -> None:
+        self.run("network", "rm", "-f", NETWORK, check=False)
+        self.run(
+            "network",
+            "create",
+            "--disable-dns",
+            "--interface-name",
+            "nbplay0",
+            "--subnet",
+            SUBNET,
+            "--gateway",
+            GATEWAY,
+            NETWORK,
+        )
+
+    def play(self, pod: Pod, address: str) -> None:
+        """Starts a pod; what it keeps from an earlier pod of the same name stays."""
+        for path, owner in pod.owned.items():
+            path.mkdir(parents=True, exist_ok=True)
+            os.chown(path, owner, owner)
+        for path, (data, mode, owner) in pod.files.items():
+            fresh = path.with_name(f".{path.name}.new")
+            fresh.write_bytes(data)
+            os.chown(fresh, owner, owner)
+            fresh.chmod(mode)
+            fresh.rename(path)
+        where = ["--network", "host"] if pod.host_network else ["--network", NETWORK, "--ip", address]
+        self.run("kube", "play", "--quiet", *where, "-", text=yaml.safe_dump(pod.manifest))
+        self.pods[pod.name] = (pod, address)
+
+    def containers(self, pod: str) -> dict[str, int]:
+        """The pids of a pod's running containers by their name in the manifest."""
+        listed = json.loads(self.run("ps", "--format", "json", "--filter", f"pod={pod}"))
+        return {c["Names"][0].removeprefix(f"{pod}-"): int(c["Pid"]) for c in listed if not c["IsInfra"]}
+
+    def kill(self, pod: str, container: str) -> None:
+        """SIGKILL, as a node that runs out of memory does it."""
+        self.run("kill", "--signal", "KILL", f"{pod}-{container}")
+
+    def restart(self, pod: str, container: str) -> None:
+        """What the kubelet does for a container that died."""
+        self.run("start", f"{pod}-{container}")
+
+    def remove(self, pod: str, grace: int = 60) -> None:
+        """SIGTERM, the grace, SIGKILL, gone."""
+        self.run("pod", "stop", "--time", str(grace), pod, check=False)
+        self.run("pod", "rm", "--force", pod)
+        self.pods.pop(pod, None)
+
+    def ready(self, name: str) -> bool:
+        """Whether all containers of a pod pass their readiness probes."""
+        pod, address = self.pods[name]
+        return all(_answers(probe_address(probes["readinessProbe"], address)) for probes in pod.probes.values())
+
+    def wait_ready(self, name: str, seconds: float = 120) -> None:
+        until(lambda: self.ready(name), seconds, lambda: f"{name} is not ready:\n{self.logs(name)}")
+
+    def logs(self, pod: str, lines: int = 30) -> str:
+        return self.run("pod", "logs", "--tail", str(lines), pod, check=False)
+
+    def close(self) -> None:
+        for name in list(self.pods):
+            self.remove(name, grace=5)
+        self.run("network", "rm", "-f", NETWORK, check=False)
+        shutil.rmtree(self.directory / "volumes", ignore_errors=True)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def until(claim: Callable[[], bool], seconds: float, otherwise: Callable[[], str]) -> None:
+    end = time.monotonic() + seconds
+    while not claim():
+        if time.monotonic() > end:
+            raise RuntimeError(otherwise())
+        time.sleep(0.1)
