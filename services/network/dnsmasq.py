@@ -1,0 +1,164 @@
+"""DHCP and DNS of a bridge: how dnsmasq is called, and the files it reads. Pure.
+
+Everything travels as one argument `--option=value`, so no value can become another option or another line; `raw.dnsmasq`, which exists
+to write lines, is a file of its own. The command line is also how a running dnsmasq is recognised as the one that is wanted.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from chassis.keys import Config
+from chassis.kinds import escape
+from services.network.drivers.bridge import keys
+
+PROGRAM = "dnsmasq"
+PACKAGE = "dnsmasq-base"
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Where the dnsmasq of one network lives: `D/networks/<name>`."""
+
+    directory: Path
+
+    @property
+    def hosts(self) -> Path:
+        return self.directory / "dnsmasq.hosts"
+
+    @property
+    def leases(self) -> Path:
+        return self.directory / "dnsmasq.leases"
+
+    @property
+    def raw(self) -> Path:
+        return self.directory / "dnsmasq.raw"
+
+    @property
+    def pid(self) -> Path:
+        return self.directory / "dnsmasq.pid"
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """One nic that DHCP knows: its addresses if they are fixed, its DNS name."""
+
+    project: str
+    instance: str
+    device: str
+    hwaddr: str
+    ipv4: str = ""
+    ipv6: str = ""
+
+    @property
+    def file(self) -> str:
+        """Name of its file in the hosts directory; neither an instance's nor a project's name has a "." there."""
+        owner = self.instance if self.project == "default" else f"{escape(self.project)}_{self.instance}"
+        return f"{owner}.{escape(self.device)}"
+
+    @property
+    def dns_name(self) -> str:
+        return self.instance if self.project == "default" else f"{self.instance}.{self.project}"
+
+
+def host_line(host: Host, dns_mode: str) -> str:
+    """The line of a host, or "" if there is nothing to say about it."""
+    fields = [host.hwaddr]
+    if host.ipv4:
+        fields.append(host.ipv4)
+    if host.ipv6:
+        fields.append(f"[{host.ipv6}]")
+    if dns_mode == "managed":
+        fields.append(host.dns_name)
+    return ",".join(fields) + "\n" if len(fields) > 1 else ""
+
+
+def hosts(found: Iterable[Host], dns_mode: str) -> dict[str, str]:
+    """File name -> content."""
+    return {host.file: line for host in found if (line := host_line(host, dns_mode))}
+
+
+def is_wanted(config: Config) -> bool:
+    return any(config[key] not in (None, "", "none") for key in (keys.IPV4_ADDRESS, keys.IPV6_ADDRESS))
+
+
+def arguments(name: str, config: Config, files: Files, mtu: int, user: str = "nobody") -> tuple[str, ...]:
+    """The command line; () if the network has no address that a service could listen on."""
+    if not is_wanted(config):
+        return ()
+    found = [
+        PROGRAM,
+        "--strict-order",
+        "--bind-interfaces",
+        "--except-interface=lo",
+        f"--pid-file={files.pid}",
+        "--no-ping",
+        f"--interface={name}",
+        "--dhcp-rapid-commit",
+        "--quiet-dhcp",
+        "--quiet-dhcp6",
+        "--quiet-ra",
+        *_ipv4(config, files, mtu),
+        *_ipv6(name, config, files),
+        *_dns(name, config),
+        f"--conf-file={files.raw}",
+        f"--user={user}",
+    ]
+    return tuple(found)
+
+
+def _files(files: Files) -> list[str]:
+    return [f"--dhcp-leasefile={files.leases}", f"--dhcp-hostsfile={files.hosts}"]
+
+
+def _ipv4(config: Config, files: Files, mtu: int) -> list[str]:
+    address = config[keys.IPV4_ADDRESS]
+    if address in (None, "", "none"):
+        return []
+    found = [f"--listen-address={address.ip}"]
+    if not config[keys.IPV4_DHCP]:
+        return found
+    found += ["--dhcp-no-override", "--dhcp-authoritative", *_files(files)]
+    gateway = config[keys.IPV4_GATEWAY]
+    if gateway:
+        found.append(f"--dhcp-option-force=3,{gateway}")
+    if mtu != 1500:
+        found.append(f"--dhcp-option-force=26,{mtu}")
+    search = config[keys.DNS_SEARCH]
+    if search:
+        found.append(f"--dhcp-option-force=119,{','.join(search)}")
+    ranges = config[keys.IPV4_RANGES] or _whole(address.network)
+    return found + [f"--dhcp-range={first},{last},{config[keys.IPV4_EXPIRY]}" for first, last in ranges]
+
+
+def _whole(network: ipaddress.IPv4Network) -> tuple[tuple[ipaddress.IPv4Address, ipaddress.IPv4Address], ...]:
+    """From the second address to the last but the broadcast address. Nothing for a subnet without room."""
+    first, last = int(network.network_address) + 2, int(network.broadcast_address) - 1
+    return ((ipaddress.IPv4Address(first), ipaddress.IPv4Address(last)),) if first <= last else ()
+
+
+def _ipv6(name: str, config: Config, files: Files) -> list[str]:
+    address = config[keys.IPV6_ADDRESS]
+    if address in (None, "", "none"):
+        return []
+    found = [f"--listen-address={address.ip}", "--enable-ra"]
+    if not config[keys.IPV6_DHCP]:
+        return [*found, f"--dhcp-range=::,constructor:{name},ra-only"]
+    if config[keys.IPV4_ADDRESS] in (None, "", "none") or not config[keys.IPV4_DHCP]:
+        found += ["--dhcp-no-override", "--dhcp-authoritative", *_files(files)]
+    if not config[keys.IPV6_STATEFUL]:
+        return [*found, f"--dhcp-range=::,constructor:{name},ra-stateless,ra-names"]
+    network = address.network
+    ranges = config[keys.IPV6_RANGES] or ((network.network_address + 2, network.broadcast_address),)
+    expiry = config[keys.IPV6_EXPIRY]
+    return found + [f"--dhcp-range={first},{last},{network.prefixlen},{expiry}" for first, last in ranges]
+
+
+def _dns(name: str, config: Config) -> list[str]:
+    if config[keys.DNS_MODE] == "none":
+        return ["--port=0"]
+    domain = config[keys.DNS_DOMAIN]
+    return [f"--domain={domain}", f"--interface-name=_gateway.{domain},{name}", f"--local=/{domain}/"]
