@@ -102,7 +102,9 @@ def operation(document: bytes, *, project: str, location: str = "none") -> Event
     return Event("operation", clock.now(), msgspec.Raw(document), location, project)
 
 
-def logging(message: str, level: str = "info", context: dict[str, str] | None = None, *, location: str = "none") -> Event:
+def logging(
+    message: str, level: str = "info", context: dict[str, str] | None = None, *, location: str = "none"
+) -> Event:
     """A log line for those who listen now."""
     told = {"message": message, "level": level, "context": context or {}}
     return Event("logging", clock.now(), told, location)

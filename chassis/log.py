@@ -7,9 +7,12 @@ and grow; they are the one revision number of the whole system.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from chassis.errors import Unavailable
+
+if TYPE_CHECKING:
+    from chassis.events import Event
 
 STREAM = "LOG"
 
@@ -79,6 +82,8 @@ class Log(Protocol):
     async def append(self, messages: Sequence[Message]) -> int: ...
 
     async def last(self, subject: str) -> Stored | None: ...
+
+    async def announce(self, event: Event) -> None: ...
 
     async def follow(
         self,

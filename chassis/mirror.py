@@ -101,9 +101,7 @@ class Mirror(Generic[T]):
 
     # What follows is called by the store alone.
 
-    def apply(
-        self, key: tuple[str, ...], row: Versioned[T] | None, revision: int
-    ) -> list[Callable[[], Any]]:
+    def apply(self, key: tuple[str, ...], row: Versioned[T] | None, revision: int) -> list[Callable[[], Any]]:
         """Put or remove a row; returns the calls that tell the watchers, to be made when the whole change is applied."""
         old = self._rows.get(key)
         if old is not None and old.revision >= revision:

@@ -73,7 +73,10 @@ def configure(directory: str | os.PathLike[str], *, store: str | os.PathLike[str
     port = found.port if found and _free(found.port) else _draw_port()
     url = f"nats://{user}:{password}@127.0.0.1:{port}"
     now = Found(url, "127.0.0.1", port, user, password)
-    _write(run / "nats.conf", _CONF.format(port=port, user=user, password=password, data=data.absolute(), payload=MAX_PAYLOAD))
+    _write(
+        run / "nats.conf",
+        _CONF.format(port=port, user=user, password=password, data=data.absolute(), payload=MAX_PAYLOAD),
+    )
     _write(run / "nats.json", msgspec.json.encode(now).decode())
     return now
 

@@ -17,8 +17,19 @@ import structlog
 from chassis import calls
 from chassis.change import EVENTS_TTL, Change, Put
 from chassis.errors import Conflict, Unavailable
+from chassis.events import Event
 from chassis.kinds import AnyKind, Kind, Versioned, kind_name
-from chassis.log import HEADER_BACK, HEADER_BATCH, HEADER_LEFT, Following, Log, Message, Moved, Stored, Unknown
+from chassis.log import (
+    HEADER_BACK,
+    HEADER_BATCH,
+    HEADER_LEFT,
+    Following,
+    Log,
+    Message,
+    Moved,
+    Stored,
+    Unknown,
+)
 from chassis.mirror import Mirror
 
 __all__ = ["Change", "Kind", "Mirror", "Store", "Versioned"]
@@ -104,9 +115,11 @@ class Store:
         if not change.rows:
             return last
         revision = last - len(change.events)
+        first = revision - len(change.rows) + 1
+        change.revisions = dict(zip(change.rows, range(first, revision + 1), strict=True))
         calls.current().saw(revision)
         if wait:
-            await self.reached(revision)
+            await self._shown(revision, patience)
         return revision
 
     async def fetch(self, kind: Kind[T], *key: str) -> Versioned[T] | None:
@@ -116,7 +129,66 @@ class Store:
             return None
         return Versioned(kind.decode(stored.data), stored.sequence, key)
 
+    async def refresh(self) -> None:
+        """Wait until the mirrors show what the log holds at this moment."""
+        newest = await self.log.last(ROWS)
+        if newest is not None:
+            await self.reached(newest.sequence)
+
+    async def outdated(self, change: Change) -> bool:
+        """Whether a guard of a change does not hold any more; asked of the mirrors, so `refresh` first."""
+        for row in change.rows.values():
+            if row.expect is None:
+                continue
+            mirror = self._mirrors.get(row.kind.name)
+            now = mirror.get(*row.key) if mirror is not None else await self.fetch(row.kind, *row.key)
+            if (now.revision if now else 0) != row.expect:
+                return True
+        return False
+
+    async def until(
+        self,
+        kind: Kind[T],
+        key: tuple[str, ...],
+        holds: Callable[[Versioned[T] | None], bool],
+        timeout: float | None = None,
+    ) -> Versioned[T] | None:
+        """Wait until a row is as it should be; the row as it is then, or when `timeout` seconds have passed."""
+        mirror = self.mirror(kind)
+        if holds(mirror.get(*key)):
+            return mirror.get(*key)
+        changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def look(found: tuple[str, ...], _old: Versioned[T] | None, new: Versioned[T] | None) -> None:
+            if found == key and not changed.done() and holds(new):
+                changed.set_result(None)
+
+        end = mirror.watch(look)
+        try:
+            async with asyncio.timeout(timeout):
+                await changed
+        except TimeoutError:
+            pass
+        finally:
+            end()
+        return mirror.get(*key)
+
+    async def announce(self, event: Event) -> None:
+        """An event that is not kept; dropped while the log is away."""
+        if self.log.up:
+            await self.log.announce(event)
+
     # Writing.
+
+    async def _shown(self, revision: int, patience: float | None) -> None:
+        """Wait until the own mirrors show what was written; it is durable even if they do not in time."""
+        while True:
+            try:
+                return await self.reached(revision)
+            except Unavailable:
+                if patience is not None:
+                    log.warning("The mirrors are late", revision=revision, seen=self.revision)
+                    return
 
     async def _append(self, messages: list[Message], absent: frozenset[str], patience: float | None) -> int:
         """Append; look the outcome up where no acknowledgement came. `absent`: subjects of rows that must not exist."""

@@ -88,7 +88,8 @@ class Tail:
             "inactive_threshold": 60_000_000_000,
         }
         answer = await bus.api(
-            f"CONSUMER.CREATE.{STREAM}.{self._consumer}", {"stream_name": STREAM, "config": config, "action": "create"}
+            f"CONSUMER.CREATE.{STREAM}.{self._consumer}",
+            {"stream_name": STREAM, "config": config, "action": "create"},
         )
         if "error" in answer:
             raise Unavailable(f"The log cannot be followed: {answer['error'].get('description')}")

@@ -1,0 +1,53 @@
+"""Failpoints: where a test makes a saga die, fail or stand still. Nothing happens unless the environment says so.
+
+`NUBIBUS_FAILPOINT="instance.start:mount.do.after=kill"`; several are separated by commas. Points are `<step>.do.before|after`,
+`<step>.undo.before|after` and `finish.before|after`. Actions: `kill` (SIGKILL to this process), `fail` (the step raises), `hold` (see
+below). `NUBIBUS_FAILPOINT=@/path/file` reads the text from that file at each point; a point that fires removes the file first, so it
+fires once, also when the process comes back. `hold` then creates `/path/file.reached` and waits until that is removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+from chassis.errors import Internal
+
+VARIABLE = "NUBIBUS_FAILPOINT"
+
+
+async def failpoint(saga: str, point: str) -> None:
+    """Do what the environment asks for at this point of this saga."""
+    setting = os.environ.get(VARIABLE)
+    if not setting:
+        return
+    path = Path(setting[1:]) if setting.startswith("@") else None
+    try:
+        text = path.read_text() if path else setting
+    except OSError:
+        return
+    action = _actions(text).get(f"{saga}:{point}")
+    if action is None:
+        return
+    if path is not None:
+        path.unlink(missing_ok=True)
+    await _act(action, f"{saga}:{point}", path)
+
+
+def _actions(text: str) -> dict[str, str]:
+    pairs = (item.strip().partition("=") for item in text.split(",") if item.strip())
+    return {point: action for point, _, action in pairs}
+
+
+async def _act(action: str, point: str, path: Path | None) -> None:
+    if action == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif action == "fail":
+        raise Internal(f"Failpoint {point}")
+    elif action == "hold" and path is not None:
+        reached = Path(f"{path}.reached")
+        reached.touch()
+        while reached.exists():
+            await asyncio.sleep(0.01)
