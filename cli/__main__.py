@@ -36,16 +36,24 @@ def _parser() -> argparse.ArgumentParser:
     def command(name: str, handler: Handler, text: str) -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=text, description=text)
         default = Path(os.environ.get("NUBIBUS_DIR", DEFAULT))
-        made.add_argument("--dir", type=Path, default=default, metavar="D", help=f"the server's directory (now {default})")
+        made.add_argument(
+            "--dir", type=Path, default=default, metavar="D", help=f"the server's directory (now {default})"
+        )
         made.set_defaults(handler=handler)
         return made
 
     for name, handler, text in (
-        ("serve", process.serve, "run the server in the foreground; SIGTERM leaves instances running, SIGPWR stops them"),
+        (
+            "serve",
+            process.serve,
+            "run the server in the foreground; SIGTERM leaves instances running, SIGPWR stops them",
+        ),
         ("up", process.up, "start the server in the background and wait until it is ready"),
     ):
         made = command(name, handler, text)
-        made.add_argument("--group", default="nubibus", metavar="G", help="group that may use the REST socket (now nubibus)")
+        made.add_argument(
+            "--group", default="nubibus", metavar="G", help="group that may use the REST socket (now nubibus)"
+        )
         made.add_argument("--timeout", type=float, default=60.0, help="seconds to wait for a started server")
     command("down", process.down, "end the server; instances keep running")
     made = command("shutdown", process.shutdown, "stop all instances in their order, then the server")
@@ -74,7 +82,9 @@ def _init(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--network-port", type=int, default=-1, help="port for HTTPS (8443)")
     parser.add_argument("--storage-backend", default="", help="storage driver (dir)")
     parser.add_argument("--storage-create-device", default="", metavar="DEVICE", help="put the pool on this device")
-    parser.add_argument("--storage-create-loop", type=int, default=-1, metavar="SIZE", help="put the pool in a file of SIZE GB")
+    parser.add_argument(
+        "--storage-create-loop", type=int, default=-1, metavar="SIZE", help="put the pool in a file of SIZE GB"
+    )
     parser.add_argument("--storage-pool", default="", help="pool to use or create")
     parser.add_argument("--trust-password", default="", help="password with which clients are added")
 

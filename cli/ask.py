@@ -65,7 +65,7 @@ def interview(rest: Rest, asker: Asker) -> Document:
     _https(asker, document)
     if devices:
         document["profiles"] = [{"name": "default", "devices": devices}]
-    if yes(asker, "Would you like a YAML \"init\" preseed to be printed?", False):
+    if yes(asker, 'Would you like a YAML "init" preseed to be printed?', False):
         asker.say(yaml.safe_dump(document, default_flow_style=False, sort_keys=False))
     return document
 
@@ -100,9 +100,11 @@ def _network(rest: Rest, asker: Asker, document: Document, devices: dict[str, di
         f"{family}.address": text(asker, f"What {label} address should be used? {hint}", "auto")
         for family, label in (("ipv4", "IPv4"), ("ipv6", "IPv6"))
     }
-    for family, address in list(config.items()):
-        if address not in ("auto", "none") and yes(asker, f"Would you like to NAT {family.partition('.')[0]} traffic on your bridge?", True):
-            config[family.replace(".address", ".nat")] = "true"
+    for key, address in list(config.items()):
+        family = key.partition(".")[0]
+        question = f"Would you like to NAT {family} traffic on your bridge?"
+        if address not in ("auto", "none") and yes(asker, question, True):
+            config[f"{family}.nat"] = "true"
     document["networks"].append({"name": name, "type": "bridge", "config": config, "project": "default"})
     devices["eth0"] = {"type": "nic", "name": "eth0", "network": name}
 

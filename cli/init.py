@@ -77,7 +77,9 @@ def _check(rest: Rest, options: argparse.Namespace) -> None:
     if options.storage_backend:
         drivers = [driver["Name"] for driver in rest.get("/1.0")["environment"]["storage_supported_drivers"]]
         if options.storage_backend not in drivers:
-            raise Failure(f"The requested backend '{options.storage_backend}' isn't available on your system (missing tools)")
+            raise Failure(
+                f"The requested backend '{options.storage_backend}' isn't available on your system (missing tools)"
+            )
         if rest.get("/1.0/storage-pools"):
             raise Failure("Storage has already been configured")
 
@@ -94,7 +96,7 @@ def _pool(options: argparse.Namespace) -> Document:
 
 
 def listening_address(address: str, port: int) -> str:
-    """"::1" and 8443 as "[::1]:8443"."""
+    """ "::1" and 8443 as "[::1]:8443"."""
     return f"[{address}]:{port}" if ":" in address and not address.startswith("[") else f"{address}:{port}"
 
 

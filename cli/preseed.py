@@ -117,7 +117,8 @@ def dump(rest: Rest) -> Document:
         "config": rest.get("/1.0")["config"],
         "networks": networks,
         "storage_pools": [
-            _only(pool, "config", "description", "name", "driver") for pool in rest.get("/1.0/storage-pools?recursion=1")
+            _only(pool, "config", "description", "name", "driver")
+            for pool in rest.get("/1.0/storage-pools?recursion=1")
         ],
         "profiles": profiles,
         "projects": [_only(project, "config", "description", "name") for project in projects],

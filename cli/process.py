@@ -47,7 +47,9 @@ def shutdown(options: argparse.Namespace) -> int:
 def waitready(options: argparse.Namespace) -> int:
     away = asyncio.run(ready.wait(options.dir, options.timeout))
     if away:
-        raise Failure(f"not ready after {options.timeout:g} s: {', '.join(away)} (see: nubibus logs --dir {options.dir})")
+        raise Failure(
+            f"not ready after {options.timeout:g} s: {', '.join(away)} (see: nubibus logs --dir {options.dir})"
+        )
     return 0
 
 

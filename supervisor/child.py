@@ -92,10 +92,10 @@ class Supervised:
 
 async def readable(fd: int) -> None:
     loop = asyncio.get_running_loop()
-    found = loop.create_future()
-    loop.add_reader(fd, lambda: found.done() or found.set_result(None))
+    found = asyncio.Event()
+    loop.add_reader(fd, found.set)
     try:
-        await found
+        await found.wait()
     finally:
         loop.remove_reader(fd)
 

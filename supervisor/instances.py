@@ -7,12 +7,12 @@ from pathlib import Path
 
 async def stop_all(directory: Path, url: str, seconds: float) -> None:
     """Returns when every instance of this member has stopped. Raises chassis.errors.Unavailable when the part is away."""
-    import nats
-
+    from chassis.bus import Bus
     from chassis.rpc import Rpc
     from gen.nubibus.rest.v1 import rest_pb2
 
-    bus = await nats.connect(url, connect_timeout=5, max_reconnect_attempts=5)
+    bus = Bus(url, "supervisor")
+    await bus.connect(5)
     try:
         rpc = Rpc(bus, directory)
         await rpc.open()

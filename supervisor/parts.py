@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from supervisor.launch import PASSED, Launch
@@ -29,21 +29,19 @@ class Surroundings:
 
 def launch_of(name: str, around: Surroundings) -> Launch:
     """How the bus or a part is started."""
-    directory = around.directory
-    common = {"log": directory / "log" / f"{name}.log", "cwd": ROOT, "directory": directory}
     if name == BUS:
-        return Launch(argv=around.nats_argv, env=_environment({}), **common)  # type: ignore[arg-type]
-    settings = {"NUBIBUS_DIR": str(directory), "NUBIBUS_NATS": around.nats_url, "PYTHONUNBUFFERED": "1"}
-    argv = (sys.executable, "-m", f"services.{name}", "--dir", str(directory))
+        return _launch(name, around, around.nats_argv, {})
+    settings = {"NUBIBUS_DIR": str(around.directory), "NUBIBUS_NATS": around.nats_url, "PYTHONUNBUFFERED": "1"}
+    argv = (sys.executable, "-m", f"services.{name}", "--dir", str(around.directory))
     if name != GATEWAY:
-        return Launch(argv=argv, env=_environment(settings), **common)  # type: ignore[arg-type]
+        return _launch(name, around, argv, settings)
     settings["NUBIBUS_UNIX_FD"] = str(PASSED)
     code = (ROOT, Path(sys.prefix), Path(sys.base_prefix))
-    return Launch(
-        argv=argv, env=_environment(settings), user=around.user, code=code, sockets=(around.listener,), **common  # type: ignore[arg-type]
-    )  # fmt: skip
+    launch = _launch(name, around, argv, settings)
+    return replace(launch, user=around.user, code=code, sockets=(around.listener,))
 
 
-def _environment(settings: dict[str, str]) -> dict[str, str]:
-    """The supervisor's own, with the settings; a member's name and cluster address pass through."""
-    return {**os.environ, **settings}
+def _launch(name: str, around: Surroundings, argv: tuple[str, ...], settings: dict[str, str]) -> Launch:
+    """The supervisor's own environment goes along: a member's name and cluster address come from outside."""
+    log = around.directory / "log" / f"{name}.log"
+    return Launch(argv, {**os.environ, **settings}, log, cwd=ROOT, directory=around.directory)

@@ -8,6 +8,8 @@ import pytest
 
 from tests.conformance import servers
 
+pytest_plugins = ["tests.hostcheck"]
+
 MARKERS = (
     "extension(name): shows the effect of this row of the ledger of API extensions",
     "differs(reason): real LXD has a bug here that is not copied on purpose; skipped on LXD",

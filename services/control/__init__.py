@@ -1,0 +1,1 @@
+"""Projects, trust, the server's configuration, its warnings and its hardware."""
