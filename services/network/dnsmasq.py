@@ -82,10 +82,10 @@ def hosts(found: Iterable[Host], dns_mode: str) -> dict[str, str]:
 
 
 def is_wanted(config: Config) -> bool:
-    return any(config[key] not in (None, "", "none") for key in (keys.IPV4_ADDRESS, keys.IPV6_ADDRESS))
+    return any(keys.address(config, version) for version in (4, 6))
 
 
-def arguments(name: str, config: Config, files: Files, mtu: int, user: str = "nobody") -> tuple[str, ...]:
+def arguments(name: str, config: Config, files: Files, user: str = "nobody") -> tuple[str, ...]:
     """The command line; () if the network has no address that a service could listen on."""
     if not is_wanted(config):
         return ()
@@ -101,7 +101,7 @@ def arguments(name: str, config: Config, files: Files, mtu: int, user: str = "no
         "--quiet-dhcp",
         "--quiet-dhcp6",
         "--quiet-ra",
-        *_ipv4(config, files, mtu),
+        *_ipv4(config, files),
         *_ipv6(name, config, files),
         *_dns(name, config),
         f"--conf-file={files.raw}",
@@ -114,9 +114,9 @@ def _files(files: Files) -> list[str]:
     return [f"--dhcp-leasefile={files.leases}", f"--dhcp-hostsfile={files.hosts}"]
 
 
-def _ipv4(config: Config, files: Files, mtu: int) -> list[str]:
-    address = config[keys.IPV4_ADDRESS]
-    if address in (None, "", "none"):
+def _ipv4(config: Config, files: Files) -> list[str]:
+    address = keys.address4(config)
+    if address is None:
         return []
     found = [f"--listen-address={address.ip}"]
     if not config[keys.IPV4_DHCP]:
@@ -125,8 +125,8 @@ def _ipv4(config: Config, files: Files, mtu: int) -> list[str]:
     gateway = config[keys.IPV4_GATEWAY]
     if gateway:
         found.append(f"--dhcp-option-force=3,{gateway}")
-    if mtu != 1500:
-        found.append(f"--dhcp-option-force=26,{mtu}")
+    if keys.mtu(config) != 1500:
+        found.append(f"--dhcp-option-force=26,{keys.mtu(config)}")
     search = config[keys.DNS_SEARCH]
     if search:
         found.append(f"--dhcp-option-force=119,{','.join(search)}")
@@ -141,13 +141,13 @@ def _whole(network: ipaddress.IPv4Network) -> tuple[tuple[ipaddress.IPv4Address,
 
 
 def _ipv6(name: str, config: Config, files: Files) -> list[str]:
-    address = config[keys.IPV6_ADDRESS]
-    if address in (None, "", "none"):
+    address = keys.address6(config)
+    if address is None:
         return []
     found = [f"--listen-address={address.ip}", "--enable-ra"]
     if not config[keys.IPV6_DHCP]:
         return [*found, f"--dhcp-range=::,constructor:{name},ra-only"]
-    if config[keys.IPV4_ADDRESS] in (None, "", "none") or not config[keys.IPV4_DHCP]:
+    if keys.address4(config) is None or not config[keys.IPV4_DHCP]:
         found += ["--dhcp-no-override", "--dhcp-authoritative", *_files(files)]
     if not config[keys.IPV6_STATEFUL]:
         return [*found, f"--dhcp-range=::,constructor:{name},ra-stateless,ra-names"]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv6Interface
+from typing import Any
+
 from chassis.key_types import (
     IP,
     Bool,
@@ -75,6 +79,56 @@ FAN_OVERLAY = Key("fan.overlay_subnet", IPv4Subnet, default="240.0.0.0/8", since
 FAN_TYPE = Key("fan.type", Enum("vxlan", "ipip"), default="vxlan", since="network", doc="Tunnelling of a fan")
 FAN_UNDERLAY = Key("fan.underlay_subnet", IPv4Subnet, since="network", doc="Underlay subnet of a fan")
 USER = Key("user.*", Str, since="network", doc="Free form")
+
+
+@dataclass(frozen=True)
+class Family:
+    """The keys of one IP version."""
+
+    version: int
+    address: Key[Any]
+    dhcp: Key[bool]
+    firewall: Key[bool]
+    nat: Key[bool]
+    nat_address: Key[Any]
+    nat_order: Key[str]
+    routes: Key[Any]
+    routing: Key[bool]
+
+
+FAMILIES = (
+    Family(
+        4, IPV4_ADDRESS, IPV4_DHCP, IPV4_FIREWALL, IPV4_NAT, IPV4_NAT_ADDRESS, IPV4_NAT_ORDER, IPV4_ROUTES, IPV4_ROUTING
+    ),
+    Family(
+        6, IPV6_ADDRESS, IPV6_DHCP, IPV6_FIREWALL, IPV6_NAT, IPV6_NAT_ADDRESS, IPV6_NAT_ORDER, IPV6_ROUTES, IPV6_ROUTING
+    ),
+)
+
+
+def address4(config: Config) -> IPv4Interface | None:
+    """The bridge's IPv4 address with its subnet; None if it has none (yet)."""
+    found = config[IPV4_ADDRESS]
+    return found if isinstance(found, IPv4Interface) else None
+
+
+def address6(config: Config) -> IPv6Interface | None:
+    found = config[IPV6_ADDRESS]
+    return found if isinstance(found, IPv6Interface) else None
+
+
+def address(config: Config, version: int) -> IPv4Interface | IPv6Interface | None:
+    return address4(config) if version == 4 else address6(config)
+
+
+def tunnels(config: Config) -> list[str]:
+    """Names of the tunnels that have a protocol, in order."""
+    return sorted(name for (name,), _ in config.each(TUNNEL_PROTOCOL))
+
+
+def mtu(config: Config) -> int:
+    """What the bridge gets: as set, else 1500, or 1400 to leave room for a tunnel's header."""
+    return config[MTU] or (1400 if tunnels(config) else 1500)
 
 
 def _fan(config: Config) -> None:

@@ -1,0 +1,51 @@
+"""This host as the service works on it: one netlink socket, one directory, one thread.
+
+All blocking work (rtnetlink, nftables, starting dnsmasq) is done by that thread in the order in which it was asked for, so two changes
+never interleave and the event loop never waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+from services.network.dnsmasq import Files
+from services.network.links import Links
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Host:
+    """`directory` is D. `server` is short, stable, and differs between servers on one machine."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory.resolve()
+        self.server = hashlib.sha256(str(self.directory).encode()).hexdigest()[:6]
+        self.networks = self.directory / "networks"
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="host")
+
+    @cached_property
+    def links(self) -> Links:
+        return Links()
+
+    def files(self, network: str) -> Files:
+        return Files(self.networks / network)
+
+    async def run(self, work: Callable[Concatenate[Host, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`work(host, …)` in the host thread. Work that was begun is finished even if the caller goes away."""
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self.thread, lambda: work(self, *args, **kwargs)))
+
+    async def close(self) -> None:
+        await self.run(_close)
+        self.thread.shutdown()
+
+
+def _close(host: Host) -> None:
+    if "links" in host.__dict__:
+        host.links.close()
