@@ -13,6 +13,7 @@ import os
 import ssl
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -31,8 +32,9 @@ from chassis.stream import ensure
 from chassis.tail import Tail
 
 ACK_TIMEOUT = 5.0
-RECONNECT_WAIT = 0.1
+RECONNECT_WAIT = 0.05
 _WRONG_REVISION = (10071, 10164)
+_END_OF_PAGE = ("204", "404")
 _AWAY = "The message bus is away"
 
 
@@ -62,6 +64,7 @@ class Bus:
         self._nc: Client = Client()
         self._inbox = f"_INBOX.{uuid.uuid4().hex}"
         self._waiting: dict[str, asyncio.Future[Msg]] = {}
+        self._arriving: dict[str, asyncio.Queue[Msg | None]] = {}
         self._drawn = 0
         self._up = asyncio.Event()
         self._closed = False
@@ -85,6 +88,8 @@ class Bus:
                 [self._where()],
                 name=self._name,
                 allow_reconnect=False,
+                reconnect_time_wait=0,
+                max_reconnect_attempts=1,
                 connect_timeout=2,
                 ping_interval=1,
                 max_outstanding_pings=2,
@@ -97,7 +102,7 @@ class Bus:
             )
         except (OSError, nats.errors.Error, TimeoutError, ValueError):
             return False
-        # Only the first attempt must be single: from now on the client comes back by itself.
+        # Only the first attempt must give up soon (`connect` paces it): from now on the client comes back by itself.
         nc.options["allow_reconnect"] = True
         nc.options["max_reconnect_attempts"] = -1
         self._nc = nc
@@ -105,10 +110,8 @@ class Bus:
 
     def _next_server(self, servers: list[Server], _info: dict[str, Any]) -> tuple[Server | None, float]:
         """Called before each attempt: read the address again, and pause a little."""
-        try:
+        with suppress(OSError, ValueError):
             self._nc.set_server_pool([self._where()])
-        except (OSError, ValueError):
-            pass
         return None, RECONNECT_WAIT
 
     @property
@@ -164,7 +167,11 @@ class Bus:
         return msg
 
     async def _answered(self, msg: Msg) -> None:
-        answer = self._waiting.get(msg.subject.rpartition(".")[2])
+        token = msg.subject.rpartition(".")[2]
+        if token in self._arriving:
+            self._arriving[token].put_nowait(msg)
+            return
+        answer = self._waiting.get(token)
         if answer is not None and not answer.done():
             answer.set_result(msg)
 
@@ -242,6 +249,38 @@ class Bus:
             raise Unavailable(f"The log cannot be read: {answer['error'].get('description')}")
         return stored_from(answer["message"])
 
+    async def stream(self, *, subjects: str = "") -> dict[str, Any]:
+        """What the server tells of the stream (STREAM.INFO); with the subjects under a pattern and their counts if asked."""
+        request = {"subjects_filter": subjects} if subjects else None
+        info = await self.api(f"STREAM.INFO.{STREAM}", request)
+        if "error" in info:
+            raise Unavailable(f"The log is not there: {info['error'].get('description')}")
+        return info
+
+    async def page(self, pattern: str, after: int, size: int) -> list[Stored]:
+        """At most `size` kept messages under a pattern beyond a sequence, in order; none when there are no more."""
+        self._drawn += 1
+        token = f"{self._drawn:x}"
+        arriving: asyncio.Queue[Msg | None] = asyncio.Queue()
+        self._arriving[token] = arriving
+        request = msgspec.json.encode({"seq": after + 1, "batch": size, "next_by_subj": pattern})
+        found: list[Stored] = []
+        try:
+            async with asyncio.timeout(10):
+                await self.nats.publish(f"$JS.API.DIRECT.GET.{STREAM}", request, reply=f"{self._inbox}.{token}")
+                while (msg := await arriving.get()) is not None:
+                    status = (msg.headers or {}).get("Status")
+                    if status is not None:
+                        if status in _END_OF_PAGE:
+                            return found
+                        raise Unavailable(f"The log cannot be read: {(msg.headers or {}).get('Description')}")
+                    found.append(stored_of(msg))
+        except (TimeoutError, nats.errors.Error):
+            pass
+        finally:
+            del self._arriving[token]
+        raise Unavailable(_AWAY)
+
     async def follow(
         self,
         pattern: str,
@@ -272,6 +311,8 @@ class Bus:
         for answer in self._waiting.values():
             if not answer.done():
                 answer.set_exception(Unavailable(_AWAY))
+        for arriving in self._arriving.values():
+            arriving.put_nowait(None)
 
     async def _ignore(self, _error: Exception) -> None:
         """The connection comes back by itself; what failed tells its own caller."""
@@ -299,6 +340,13 @@ def stored_from(raw: dict[str, Any]) -> Stored:
             headers[name] = value.strip()
     data = base64.b64decode(raw.get("data", ""))
     return Stored(raw["subject"], data, headers, raw["seq"], nanoseconds(raw["time"]))
+
+
+def stored_of(msg: Msg) -> Stored:
+    """A message as DIRECT.GET answers it: what the log knows of it is among its headers."""
+    headers = msg.headers or {}
+    time = nanoseconds(headers["Nats-Time-Stamp"])
+    return Stored(headers["Nats-Subject"], msg.data, headers, int(headers["Nats-Sequence"]), time)
 
 
 def address(where: str | os.PathLike[str]) -> Callable[[], str]:

@@ -63,9 +63,7 @@ class Change:
     def _add(self, subject: str, row: Put) -> None:
         # The guard is what was read first: a later put of the same row in one change must not loosen it.
         before = self.rows.get(subject)
-        self.rows[subject] = (
-            row._replace(expect=before.expect) if before and before.expect is not None else row
-        )
+        self.rows[subject] = row._replace(expect=before.expect) if before and before.expect is not None else row
 
     def messages(self, *, events_ttl: int = EVENTS_TTL) -> list[Message]:
         """The batch: rows first, then events."""

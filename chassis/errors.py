@@ -52,6 +52,13 @@ class Conflict(Fault):
     grpc = grpc.StatusCode.ALREADY_EXISTS
 
 
+class Gone(Fault):
+    """What was asked for was there and is not kept any more (events older than the retention)."""
+
+    http = 410
+    grpc = grpc.StatusCode.OUT_OF_RANGE
+
+
 class PreconditionFailed(Fault):
     """If-Match did not match what is stored."""
 
@@ -101,6 +108,7 @@ FAMILY: dict[str, type[Fault]] = {
         NotFound,
         MethodNotAllowed,
         Conflict,
+        Gone,
         PreconditionFailed,
         TooLarge,
         Internal,

@@ -9,168 +9,63 @@ from __future__ import annotations
 import secrets
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
-from chassis import calls, clock, events
-from chassis.errors import BadRequest, Conflict, NotFound
-from chassis.events import Requestor
-from chassis.kinds import Kind, Versioned
+from chassis import clock
+from chassis.errors import Conflict, NotFound
+from chassis.kinds import Versioned
+from chassis.operation import (
+    CANCELLED,
+    CANCELLING,
+    FAILURE,
+    LOCK,
+    OPERATION,
+    RETENTION,
+    RUNNING,
+    STATUS,
+    SUCCESS,
+    Accepted,
+    Entry,
+    Lock,
+    LockKey,
+    Operation,
+    busy,
+    event_of,
+    put_state,
+    refuse_cancel,
+    render,
+    requestor_of,
+)
 from chassis.store import Change, Store
 
-STATUS = {
-    100: "Operation created",
-    101: "Started",
-    102: "Stopped",
-    103: "Running",
-    104: "Cancelling",
-    105: "Pending",
-    106: "Starting",
-    107: "Stopping",
-    108: "Aborting",
-    109: "Freezing",
-    110: "Frozen",
-    111: "Thawed",
-    112: "Error",
-    113: "Ready",
-    200: "Success",
-    400: "Failure",
-    401: "Cancelled",
-}
-RUNNING, CANCELLING, SUCCESS, FAILURE, CANCELLED = 103, 104, 200, 400, 401
-RETENTION = 3600
+__all__ = [
+    "CANCELLED",
+    "CANCELLING",
+    "FAILURE",
+    "LOCK",
+    "OPERATION",
+    "RETENTION",
+    "RUNNING",
+    "STATUS",
+    "SUCCESS",
+    "Accepted",
+    "Entry",
+    "Lock",
+    "LockKey",
+    "Operation",
+    "Operations",
+    "busy",
+    "event_of",
+    "put_state",
+    "refuse_cancel",
+    "render",
+    "requestor_of",
+]
 
-LockKey = tuple[str, ...]
-
-
-class Entry(msgspec.Struct, frozen=True, array_like=True):
-    """One line of a journal: `state` is "done" (with what the step returned) or "undone"."""
-
-    step: str
-    state: str
-    result: Any = None
-
-
-class Operation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An operation. `owner` and `location`: the service and the member that run it. `kind`: task, websocket or token.
-
-    `undo_from` is the step at which it turned back: once set, it only undoes. `requested` is the caller's idempotency key.
-    """
-
-    id: str
-    kind: str = "task"
-    description: str = ""
-    project: str = "default"
-    location: str = "none"
-    owner: str = ""
-    created_at: str
-    updated_at: str
-    status_code: int = RUNNING
-    resources: dict[str, tuple[str, ...]] = {}
-    metadata: dict[str, Any] | None = None
-    err: str = ""
-    may_cancel: bool = False
-    saga: str = ""
-    args: dict[str, Any] = {}
-    journal: tuple[Entry, ...] = ()
-    undo_from: str = ""
-    cancel_requested: bool = False
-    locks: tuple[LockKey, ...] = ()
-    requestor: Requestor | None = None
-    requested: str = ""
-
-    @property
-    def final(self) -> bool:
-        return self.status_code >= SUCCESS
-
-    @property
-    def url(self) -> str:
-        return f"/1.0/operations/{self.id}"
-
-    @property
-    def secrets(self) -> dict[str, str]:
-        """Websockets of the operation: name ("0", "control") to secret."""
-        fds = (self.metadata or {}).get("fds")
-        return dict(fds) if isinstance(fds, Mapping) else {}
-
-
-class Lock(msgspec.Struct, frozen=True):
-    """One writer of one entity. Void when its operation is final or gone."""
-
-    noun: str
-    project: str
-    name: str
-    operation: str
-
-
-OPERATION = Kind("operation", Operation, ("id",))
-LOCK = Kind("lock", Lock, ("noun", "project", "name"))
-
-
-class Accepted(NamedTuple):
-    """What an accepted operation answers with: its id, the rendered document, the revision of its row, and the row."""
-
-    id: str
-    operation: bytes
-    revision: int
-    row: Operation
-
-
-class _Rendered(msgspec.Struct):
-    """The operation as LXD writes it; the order of fields is LXD's."""
-
-    id: str
-    class_: str = msgspec.field(name="class")
-    description: str
-    created_at: str
-    updated_at: str
-    status: str
-    status_code: int
-    resources: dict[str, tuple[str, ...]] | None
-    metadata: dict[str, Any] | None
-    may_cancel: bool
-    err: str
-    location: str
-
-
-_encoder = msgspec.json.Encoder()
-
-
-def render(operation: Operation, progress: Mapping[str, Any] | None = None) -> bytes:
-    """The operation as JSON, in LXD's shape; `progress` is laid over its metadata."""
-    metadata = {**(operation.metadata or {}), **progress} if progress else operation.metadata
-    return _encoder.encode(
-        _Rendered(
-            operation.id,
-            operation.kind,
-            operation.description,
-            operation.created_at,
-            operation.updated_at,
-            STATUS[operation.status_code],
-            operation.status_code,
-            operation.resources or None,
-            metadata,
-            operation.may_cancel,
-            operation.err,
-            operation.location,
-        )
-    )
-
-
-def event_of(operation: Operation, progress: Mapping[str, Any] | None = None) -> events.Event:
-    """The operation event that tells of its present state."""
-    return events.operation(
-        render(operation, progress), project=operation.project, location=operation.location
-    )
-
-
-def requestor_of(call: calls.Call | None = None) -> Requestor | None:
-    """Who asks, for the events of what follows; nobody when a service acts on its own."""
-    caller = (call or calls.current()).caller
-    if caller.protocol == "internal":
-        return None
-    return Requestor(caller.username, caller.protocol, caller.address)
+_ATTEMPTS = 20
+_KEYS = uuid.UUID("6f2f54c5-54a8-4d5c-9f19-1d8b2c5a7c11")
 
 
 class Operations:
@@ -243,7 +138,7 @@ class Operations:
             may_cancel=may_cancel,
             saga=saga,
             args=args or {},
-            locks=tuple(tuple(lock) for lock in locks),
+            locks=tuple((noun, of, name) for noun, of, name in locks),
             requestor=requestor_of(),
             requested=key,
         )
@@ -258,7 +153,7 @@ class Operations:
             change = Change()
             change.put(OPERATION, operation, expect=0)
             for lock in operation.locks:
-                change.put(LOCK, Lock(*lock, operation=operation.id), expect=self.locks.revision(*lock))
+                change.put(LOCK, Lock(*lock, operation.id), expect=self.locks.revision(*lock))
             change.event(event_of(operation))
             if extra is not None:
                 change.merge(extra)
@@ -329,9 +224,7 @@ class Operations:
 
     async def update(self, id: str, metadata: Mapping[str, Any]) -> int:
         """Lay `metadata` over what the operation has, durably, and tell it. Not for the operations of a running saga."""
-        return await self._write(
-            id, lambda o: msgspec.structs.replace(o, metadata={**(o.metadata or {}), **metadata})
-        )
+        return await self._write(id, lambda o: msgspec.structs.replace(o, metadata={**(o.metadata or {}), **metadata}))
 
     async def end(
         self,
@@ -367,12 +260,7 @@ class Operations:
         """At the start of a service: its websocket operations of before have lost their connections."""
         for row in self.rows.select():
             operation = row.value
-            if (
-                self.mine(operation)
-                and operation.kind == "websocket"
-                and not operation.final
-                and not operation.saga
-            ):
+            if self.mine(operation) and operation.kind == "websocket" and not operation.final and not operation.saga:
                 await self.end(operation.id, err="The connection was lost when the service restarted")
 
     async def wait(self, id: str, timeout: float | None = None) -> Operation:
@@ -382,9 +270,7 @@ class Operations:
             raise NotFound("Operation not found")
         return row.value
 
-    async def _write(
-        self, id: str, made: Callable[[Operation], Operation], extra: Change | None = None
-    ) -> int:
+    async def _write(self, id: str, made: Callable[[Operation], Operation], extra: Change | None = None) -> int:
         for _attempt in range(_ATTEMPTS):
             row = self.one(id)
             if row.value.final:
@@ -398,40 +284,3 @@ class Operations:
             except Conflict:
                 await self.store.refresh()
         raise Conflict(f"Operation {id} is being changed by somebody else")
-
-
-def put_state(
-    change: Change,
-    operation: Operation,
-    expect: int,
-    retention: int,
-    lock_of: Callable[..., Versioned[Lock] | None],
-) -> Operation:
-    """Put a new state of an operation and its event; a final one frees its locks and gets a time to live. Returns what was put."""
-    operation = msgspec.structs.replace(operation, updated_at=clock.now())
-    change.put(OPERATION, operation, expect=expect, ttl=retention if operation.final else 0)
-    change.event(event_of(operation))
-    if operation.final:
-        for lock in operation.locks:
-            row = lock_of(*lock)
-            if row is not None and row.value.operation == operation.id:
-                change.delete(LOCK, row.key, expect=row.revision)
-    return operation
-
-
-def refuse_cancel(operation: Operation) -> None:
-    if operation.final:
-        raise BadRequest("Only running operations can be cancelled")
-    if not operation.may_cancel:
-        raise BadRequest("This operation can't be cancelled")
-
-
-def busy(lock: LockKey, holder: Operation) -> Conflict:
-    """LXD's words for an entity that another operation holds."""
-    action = holder.saga.rpartition(".")[2] or holder.description.split(" ")[0].lower()
-    noun = lock[0].replace("_", " ").replace("-", " ").capitalize()
-    return Conflict(f'{noun} is busy running a "{action}" operation')
-
-
-_ATTEMPTS = 20
-_KEYS = uuid.UUID("6f2f54c5-54a8-4d5c-9f19-1d8b2c5a7c11")

@@ -120,12 +120,13 @@ class Run:
             return False
 
     async def _do(self, step: Step) -> None:
+        began = self._loop_time()
         await failpoint(self.saga.name, f"{step.name}.do.before")
         # As the journal will give it back, so that a resumed run sees the same.
         result = msgspec.json.decode(msgspec.json.encode(await self._attempt(step)))
         await failpoint(self.saga.name, f"{step.name}.do.after")
         self._context.results[step.name] = result
-        self._pending.append(Entry(step.name, "done", result))
+        self._pending.append(Entry(step.name, "done", result, self._since(began)))
         # The last record travels with the end: a crash in between only makes the step run again.
         if not step.light and step is not self.saga.steps[-1]:
             await self._write()
@@ -199,6 +200,7 @@ class Run:
 
     async def _undo(self, step: Step) -> None:
         assert step.undo is not None
+        began = self._loop_time()
         pause = 0.05
         failures = 0
         while True:
@@ -217,7 +219,7 @@ class Run:
             await self._pause(pause)
             self._rest_if_stopping()
             pause = min(pause * 2, _LONGEST_PAUSE)
-        self._pending.append(Entry(step.name, "undone"))
+        self._pending.append(Entry(step.name, "undone", None, self._since(began)))
         await self._write()
 
     async def _end(self, put: Finish | None, *, status_code: int) -> None:
@@ -282,10 +284,12 @@ class Run:
         self.operation = operation
         self._pending.clear()
 
+    def _since(self, began: float) -> float:
+        """Milliseconds since a moment of the loop's clock."""
+        return round((self._loop_time() - began) * 1000, 3)
+
     def _next(self, **changed: Any) -> Operation:
-        return msgspec.structs.replace(
-            self.operation, journal=(*self.operation.journal, *self._pending), **changed
-        )
+        return msgspec.structs.replace(self.operation, journal=(*self.operation.journal, *self._pending), **changed)
 
     async def _own(self) -> None:
         """Whether the row is still the one that this run wrote; Stopped if not."""

@@ -184,7 +184,8 @@ class Store:
         """Wait until the own mirrors show what was written; it is durable even if they do not in time."""
         while True:
             try:
-                return await self.reached(revision)
+                await self.reached(revision)
+                return
             except Unavailable:
                 if patience is not None:
                     log.warning("The mirrors are late", revision=revision, seen=self.revision)

@@ -16,6 +16,8 @@ from chassis.log import STREAM
 if TYPE_CHECKING:
     from chassis.bus import Bus
 
+TRIMMED = "nubibus.trimmed"  # metadata of the stream: below which sequence `trim` may have dropped events
+
 SHAPE: dict[str, Any] = {
     "name": STREAM,
     "subjects": ["row.>", "event.>"],
@@ -61,7 +63,20 @@ def _same(config: dict[str, Any], wanted: dict[str, Any]) -> bool:
 
 async def trim(bus: Bus, keep: int) -> int:
     """Leave only the newest `keep` events; how many went. Rows are never touched."""
-    answer = await bus.api(f"STREAM.PURGE.{STREAM}", {"filter": "event.>", "keep": keep}, timeout=30.0)
-    if "error" in answer:
-        raise Unavailable(f"The events cannot be trimmed: {answer['error'].get('description')}")
+    info = await bus.stream(subjects="event.>")
+    count = sum((info["state"].get("subjects") or {}).values())
+    if count <= keep:
+        return 0
+    # What will be dropped is noted first: a listener must never be told that nothing is missing when something is.
+    config = info["config"]
+    config["metadata"] = {**(config.get("metadata") or {}), TRIMMED: str(info["state"]["last_seq"])}
+    await _asked(bus, f"STREAM.UPDATE.{STREAM}", config)
+    answer = await _asked(bus, f"STREAM.PURGE.{STREAM}", {"filter": "event.>", "keep": keep})
     return int(answer.get("purged", 0))
+
+
+async def _asked(bus: Bus, name: str, request: Any) -> dict[str, Any]:
+    answer = await bus.api(name, request, timeout=30.0)
+    if "error" in answer:
+        raise Unavailable(f"The log refused {name}: {answer['error'].get('description')}")
+    return answer

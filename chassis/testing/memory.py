@@ -81,9 +81,7 @@ class MemoryLog:
         self._need()
         await asyncio.sleep(0)
         if subject.endswith(">"):
-            return next(
-                (m for m in reversed(self.messages.values()) if m.subject.startswith(subject[:-1])), None
-            )
+            return next((m for m in reversed(self.messages.values()) if m.subject.startswith(subject[:-1])), None)
         return self.messages.get(subject)
 
     async def announce(self, event: Event) -> None:
