@@ -9,7 +9,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +135,8 @@ def _age(seconds: float) -> str:
         return f"{whole}s"
     if whole < 7200:
         return f"{whole // 60}m"
-    return time.strftime("%jd%Hh", time.gmtime(whole - 86400)) if whole > 172800 else f"{whole // 3600}h"
+    days, hours = divmod(whole // 3600, 24)
+    return f"{days}d{hours}h" if days else f"{hours}h"
 
 
 def _memory(pid: int) -> int:
