@@ -26,9 +26,14 @@ class Caller(msgspec.Struct, frozen=True, omit_defaults=True):
     trusted: bool = False
     projects: tuple[str, ...] | None = None
     role: str = ""  # type of the certificate: client, server, metrics
+    certificate: str = ""  # base64 of the DER form; only on routes that are open to guests
 
     def may_see(self, project: str) -> bool:
         return self.admin or (self.trusted and (self.projects is None or project in self.projects))
+
+    def showing(self, certificate: str) -> Caller:
+        """The same caller with its certificate."""
+        return msgspec.structs.replace(self, certificate=certificate)
 
     @property
     def requestor(self) -> dict[str, str]:

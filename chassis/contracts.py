@@ -81,6 +81,12 @@ def method(service: str, name: str) -> Method:
         raise KeyError(f"the contracts have no method {service}/{name}") from None
 
 
+def options(found: Method) -> Message:
+    """The options that the contract sets on a method."""
+    service = descriptor_pool.Default().FindServiceByName(found.service)
+    return service.methods_by_name[found.name].GetOptions()
+
+
 def methods() -> Iterator[Method]:
     for found in table().values():
         yield from found.values()

@@ -8,26 +8,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from chassis import errors
+from chassis import errors, go_json
 from chassis.clock import ZERO
 from gen.nubibus.rest.v1 import rest_pb2
 
 _encode = msgspec.json.Encoder().encode
 _canonical = msgspec.json.Encoder(order="deterministic").encode
-JSON_TYPES = {
-    dict: "object",
-    list: "array",
-    str: "string",
-    bool: "bool",
-    int: "number",
-    float: "number",
-    type(None): "null",
-}
 
 
 def render(value: Any) -> bytes:
@@ -68,10 +60,10 @@ def document(
 
 
 def empty(*, location: str = "", revision: int = 0, status: int = 0) -> rest_pb2.Document:
-    """A synchronous answer without a result: LXD shows `metadata: {}`. With a location it is 201."""
-    return rest_pb2.Document(
-        json=b"{}", location=location, revision=revision, status=status or (201 if location else 0)
-    )
+    """A synchronous answer without a result, as LXD gives it: `{}`; with a location 201 and null."""
+    json = b"null" if location else b"{}"
+    status = status or (201 if location else 0)
+    return rest_pb2.Document(json=json, location=location, revision=revision, status=status)
 
 
 def answer(found: rest_pb2.Document | rest_pb2.Accepted) -> rest_pb2.Answer:
@@ -81,27 +73,34 @@ def answer(found: rest_pb2.Document | rest_pb2.Accepted) -> rest_pb2.Answer:
     return rest_pb2.Answer(document=found)
 
 
-def read_body(body: bytes, type_: Any) -> Any:
+def read_body(body: bytes, type_: Any, name: str = "") -> Any:
     """A JSON body as `type_` (a Struct, or dict).
 
-    Raises BadRequest in the words of Go's decoder where clients may see them.
+    Raises BadRequest in the words of Go's decoder, which clients see from LXD. `name` is LXD's name of the type ("ProfilesPost").
     """
-    if not body.strip():
-        raise errors.BadRequest("EOF")
     try:
         return msgspec.json.decode(body, type=type_)
     except msgspec.ValidationError as error:
-        raise errors.BadRequest(f"Invalid body: {error}") from None
-    except msgspec.DecodeError as error:
-        raise errors.BadRequest(f"Invalid JSON: {error}") from None
+        wrong = go_json.complaint(body) or str(error)
+        if "got `null`" in wrong:  # to Go, null is as good as absent
+            with suppress(msgspec.ValidationError):
+                return msgspec.convert(_without_nulls(msgspec.json.decode(body)), type_)
+        raise errors.BadRequest(go_json.mismatch(wrong, name or getattr(type_, "__name__", "value"))) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise errors.BadRequest(go_json.complaint(body) or str(error)) from None
 
 
-def read_object(body: bytes) -> dict[str, Any]:
-    """A JSON body that must be an object, fields unchecked."""
-    found = read_body(body, Any)
-    if not isinstance(found, dict):
-        kind = JSON_TYPES.get(type(found), "value")
-        raise errors.BadRequest(f"json: cannot unmarshal {kind} into an object")
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(each) for key, each in value.items() if each is not None}
+    if isinstance(value, list):
+        return [_without_nulls(each) for each in value]
+    return {} if value is None else value
+
+
+def read_object(body: bytes, name: str = "") -> dict[str, Any]:
+    """A JSON body that must be an object, its fields unchecked."""
+    found: dict[str, Any] = read_body(body, dict[str, Any], name or "Go value")
     return found
 
 

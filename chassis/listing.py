@@ -8,16 +8,24 @@ quoted.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import re2
 
 from chassis import errors
 from chassis.documents import render
 from gen.nubibus.rest.v1 import rest_pb2
 
 LONGEST = 4096  # characters of a filter
+_OPTIONS = re2.Options()
+_OPTIONS.log_errors = False
+_OPTIONS.max_mem = 1 << 20
 PIECE = 256 * 1024  # bytes of one Chunk
+
+
+Matcher = Callable[[str], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +35,32 @@ class Clause:
     field: str
     operator: str
     value: str
+    pattern: Matcher
 
     def matches(self, thing: Any) -> bool:
-        found = value_of(thing, self.field)
-        same = equal(found, self.value)
-        return same is (self.operator == "eq") if not self.negated else same is not (self.operator == "eq")
+        same = self._same(value_of(thing, self.field))
+        return same is not (self.negated is not (self.operator == "ne"))
+
+    def _same(self, found: Any) -> bool:
+        if isinstance(found, bool):
+            return self.value.lower() == ("true" if found else "false")
+        if isinstance(found, int | float):
+            return self.value == str(found)
+        return isinstance(found, str) and self.pattern(found)
+
+
+def matcher(value: str) -> Matcher:
+    """How a text is compared: a regular expression without regard to case, of the whole text unless it has an anchor.
+
+    RE2 takes time in proportion to the text, whatever the expression; what is no expression is compared as it stands.
+    """
+    expression = value if "^" in value or "$" in value else f"^{value}$"
+    try:
+        compiled = re2.compile(f"(?i){expression}", _OPTIONS)
+    except re2.error:
+        folded = value.casefold()
+        return lambda text: text.casefold() == folded
+    return lambda text: compiled.search(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,26 +91,17 @@ def value_of(thing: Any, path: str) -> Any:
     return value_of(thing[key], rest) if dot and key in thing else None
 
 
-def equal(found: Any, text: str) -> bool:
-    """Whether a value of the object is what the filter's text says."""
-    if isinstance(found, bool):
-        return text == ("true" if found else "false")
-    if isinstance(found, int | float):
-        return text == str(found)
-    return isinstance(found, str) and found == text
-
-
 def parse_filter(text: str) -> Filter:
-    """Raises BadRequest with LXD's reason."""
+    """Raises Internal with LXD's reason (500 is what it answers)."""
     if len(text) > LONGEST:
-        raise errors.BadRequest(f"Invalid filter: longer than {LONGEST} characters")
+        raise _wrong(f"longer than {LONGEST} characters")
     words = text.split()
     clauses: list[Clause] = []
     joined = "and"
     while words:
         clauses.append(_clause(words, joined))
         if words:
-            joined = words.pop(0).lower()
+            joined = words.pop(0)
             if joined not in ("and", "or"):
                 raise _wrong("invalid clause composition")
             if not words:
@@ -89,8 +109,8 @@ def parse_filter(text: str) -> Filter:
     return Filter(tuple(clauses))
 
 
-def _wrong(reason: str) -> errors.BadRequest:
-    return errors.BadRequest(f"Invalid filter: {reason}")
+def _wrong(reason: str) -> errors.Internal:
+    return errors.Internal(f"Invalid filter: {reason}")
 
 
 def _clause(words: list[str], joined: str) -> Clause:
@@ -102,13 +122,13 @@ def _clause(words: list[str], joined: str) -> Clause:
     field = words.pop(0)
     if not words:
         raise _wrong("clause has no operator")
-    operator = words.pop(0).lower()
+    operator = words.pop(0)
     if not words:
         raise _wrong("clause has no value")
     value = words.pop(0)
     if value.startswith('"'):
         value = _quoted(value[1:], words)
-    return Clause(joined, negated, field, operator, value)
+    return Clause(joined, negated, field, operator, value, matcher(value))
 
 
 def _quoted(value: str, words: list[str]) -> str:

@@ -58,7 +58,7 @@ class Rpc:
         self,
         service: str,
         name: str,
-        request: Message,
+        request: Any,
         *,
         timeout: float = TIMEOUT,
         member: str | None = None,
@@ -169,7 +169,7 @@ def installed() -> Rpc:
 async def call(
     service: str,
     name: str,
-    request: Message,
+    request: Any,
     *,
     timeout: float = TIMEOUT,
     member: str | None = None,

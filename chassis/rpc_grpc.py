@@ -209,6 +209,7 @@ class GrpcServer:
             port = self.server.add_secure_port(self.listen, Identity(self.directory).server())
             self.address = f"{self.listen.rpartition(':')[0]}:{port}"
         await self.server.start()
+        path.chmod(0o660)  # the gateway has no root; D/run gives its group
 
     async def drain(self, seconds: float) -> None:
         if self.server:

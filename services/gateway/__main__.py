@@ -1,0 +1,100 @@
+"""Wiring of the gateway: the route table, the listeners, and what it mirrors of the log."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+from chassis import service
+from chassis.service import Part
+from rows.control import CERTIFICATE, SERVER_CONFIG
+from services.gateway import encode
+from services.gateway.auth import Trust
+from services.gateway.encode import Response
+from services.gateway.events import Events
+from services.gateway.extensions import advertised
+from services.gateway.http import App
+from services.gateway.listeners import Listeners
+from services.gateway.operations import Operations
+from services.gateway.requests import Request
+from services.gateway.routes import Route, Table, table_of_contracts
+from services.gateway.server import ServerDocument
+from services.gateway.tls import Files
+from services.gateway.websockets import EventsSocket, OperationSocket
+
+CHECK = 2.0  # seconds between looks at the certificate files and at addresses that could not be bound
+DRAIN = 5.0
+
+
+def add_own(table: Table, operations: Operations, events: Events) -> None:
+    """The endpoints that no service owns."""
+
+    async def root(_request: Request, _parameters: tuple[str, ...]) -> Response:
+        return encode.sync(b'["/1.0"]')
+
+    table.add(Route("GET", "/", "guest", own=root))
+    table.add(Route("GET", "/1.0/operations", own=operations.list))
+    table.add(Route("GET", "/1.0/operations/{id}", own=operations.get))
+    table.add(Route("DELETE", "/1.0/operations/{id}", own=operations.cancel))
+    table.add(Route("GET", "/1.0/operations/{id}/wait", "guest", own=operations.wait))
+    table.add(Route("GET", "/1.0/operations/{id}/websocket", "guest", own=OperationSocket(operations), websocket=True))
+    table.add(Route("GET", "/1.0/events", own=EventsSocket(events), websocket=True))
+
+
+def certificate_files(directory: Path) -> Files:
+    """NUBIBUS_SERVER names a directory with tls.crt and tls.key; else they are server.crt and server.key."""
+    given = os.environ.get("NUBIBUS_SERVER")
+    if given:
+        return Files(Path(given, "tls.crt"), Path(given, "tls.key"))
+    return Files(directory / "server.crt", directory / "server.key")
+
+
+async def wire(part: Part) -> None:
+    store = part.store
+    certificates = store.mirror(CERTIFICATE)
+    configuration = store.mirror(SERVER_CONFIG)
+    operations = Operations(store)
+
+    def config() -> dict[str, str]:
+        row = configuration.get("cluster")
+        return row.value.config if row else {}
+
+    table = table_of_contracts()
+    app = App(table, Trust(certificates), config)
+    events = Events(part.bus, app.saw, operations.tick)
+    add_own(table, operations, events)
+    app.finish["GET", "/1.0"] = ServerDocument(advertised())
+    listeners = Listeners(app, certificate_files(part.directory))
+    changed = asyncio.Event()
+    configuration.watch(lambda *_: changed.set())
+
+    def addresses() -> set[str]:
+        found = {config().get("core.https_address", ""), os.environ.get("NUBIBUS_HTTPS", "")}
+        return found - {""}
+
+    async def listen() -> None:
+        """Keep listening where the configuration says; look again when it changes, and now and then."""
+        while True:
+            changed.clear()
+            await listeners.listen_https(addresses())
+            listeners.reload_certificate()
+            try:
+                async with asyncio.timeout(CHECK):
+                    await changed.wait()
+            except TimeoutError:
+                pass
+
+    async def open_all() -> None:
+        await events.open()
+        await listeners.open_unix(part.directory / "unix.socket", os.environ.get("NUBIBUS_GROUP", "lxd"))
+
+    part.before_ready(open_all)
+    part.keep(listen, "listen")
+    part.keep(listeners.keep_date, "date")
+    part.at_end(events.close)
+    part.at_end(lambda: listeners.drain(DRAIN))
+
+
+if __name__ == "__main__":
+    service.main("gateway", wire)

@@ -1,0 +1,90 @@
+"""Who may do what: from the facts of a connection to a Caller, and from a route's permission to yes or no.
+
+The unix socket is trusted: whoever may open it (its group) is an administrator, as in LXD. Over TLS a client
+is who its certificate's fingerprint says, if that fingerprint stands in the log and the certificate is valid
+today.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from cryptography import x509
+
+from chassis import errors
+from chassis.calls import Caller
+from chassis.mirror import Mirror
+from rows.control import Certificate
+from services.gateway.peers import Peer
+
+GUEST = "guest"
+ADMIN = "admin"
+METRICS_PATHS = ("/1.0/metrics",)  # what a certificate of type "metrics" is for
+METRICS_ROLE = "metrics"
+
+
+class Trust:
+    """Knows the trusted certificates."""
+
+    def __init__(self, certificates: Mirror[Certificate]) -> None:
+        self.certificates = certificates
+
+    def caller(self, peer: Peer) -> Caller:
+        """The caller of a connection.
+
+        Found once a connection and again when its certificate's entry changes.
+        """
+        if peer.uid is not None:
+            if peer.known is None:
+                caller = Caller(protocol="unix", username=peer.username, address="@", admin=True, trusted=True)
+                peer.known = (0, caller)
+            return peer.known[1]
+        row = self.certificates.get(peer.fingerprint) if peer.fingerprint else None
+        revision = row.revision if row else -1
+        if peer.known is None or peer.known[0] != revision:
+            peer.known = (revision, self._found(peer, row.value if row else None))
+        return peer.known[1]
+
+    def _found(self, peer: Peer, entry: Certificate | None) -> Caller:
+        if entry is None or not valid_today(peer.certificate):
+            return Caller(protocol="tls", address=peer.address, fingerprint=peer.fingerprint)
+        return Caller(
+            protocol="tls",
+            username=peer.fingerprint,
+            address=peer.address,
+            fingerprint=peer.fingerprint,
+            admin=not entry.restricted and entry.type != METRICS_ROLE,
+            trusted=True,
+            projects=entry.projects if entry.restricted else None,
+            role=entry.type,
+        )
+
+
+def valid_today(der: bytes) -> bool:
+    """Whether the present lies within a certificate's dates."""
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+    except ValueError:
+        return False
+    return certificate.not_valid_before_utc <= datetime.now(UTC) <= certificate.not_valid_after_utc
+
+
+def not_authorized() -> errors.Forbidden:
+    return errors.Forbidden("not authorized")
+
+
+def authorize(caller: Caller, permission: str, path: str, project: str | None) -> None:
+    """Raise Forbidden unless the caller may.
+
+    `project` is the one that is asked for; None if the route has none.
+    """
+    if permission == GUEST:
+        return
+    if not caller.trusted:
+        raise not_authorized()
+    if caller.role == METRICS_ROLE and path not in METRICS_PATHS:
+        raise not_authorized()
+    if caller.admin or caller.role == METRICS_ROLE:
+        return
+    if permission == ADMIN or (project is not None and not caller.may_see(project)):
+        raise not_authorized()

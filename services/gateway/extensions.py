@@ -1,0 +1,19 @@
+"""The API extensions that are advertised:
+
+those whose names stand on passing tests, listed in docs/extensions.txt (tools/extensions).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+LIST = Path(__file__).resolve().parent.parent.parent / "docs" / "extensions.txt"
+
+
+def advertised(path: Path = LIST) -> tuple[str, ...]:
+    """Names in the order of the list; nothing if it is missing."""
+    try:
+        lines = path.read_text().splitlines()
+    except FileNotFoundError:
+        return ()
+    return tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))

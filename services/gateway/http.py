@@ -1,0 +1,184 @@
+"""The ASGI application: from a request to the method that answers it, and back.
+
+Every failure ends here as LXD's error envelope; nothing else writes to a client. The newest revision that any
+answer or event told of goes along with each call, so what a client was told it can read, whichever part
+answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import aclosing
+from typing import Any
+
+import structlog
+
+from chassis import errors, rpc
+from chassis.calls import Call
+from services.gateway import cors, encode, streams
+from services.gateway.auth import GUEST, Trust, authorize
+from services.gateway.encode import Response
+from services.gateway.requests import ClientGone, Request, Scope, fill, wants_body
+from services.gateway.routes import Route, Table
+
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Change = Callable[[Request, Response], Response]
+UNARY = 600.0  # seconds that a unary call may take; a death of its server is noticed long before
+log = structlog.get_logger()
+
+
+class App:
+    """What uvicorn's protocols call. `configuration` gives the server's configuration of this moment."""
+
+    def __init__(self, table: Table, trust: Trust, configuration: Callable[[], dict[str, str]]) -> None:
+        self.table = table
+        self.trust = trust
+        self.configuration = configuration
+        self.revision = 0
+        self.finish: dict[tuple[str, str], Change] = {}  # what the gateway adds to an answer, by verb and path
+
+    def saw(self, revision: int) -> None:
+        self.revision = max(self.revision, revision)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._http(Request(scope, receive), send)
+        elif scope["type"] == "websocket":
+            await self._websocket(Request(scope, receive), send)
+
+    async def _http(self, request: Request, send: Send) -> None:
+        try:
+            response = await self._guarded(request)
+        except ClientGone:
+            return
+        origin = request.headers.get("origin", "")
+        response.headers += cors.headers(self.configuration(), origin)
+        await transmit(response, send)
+
+    async def _guarded(self, request: Request) -> Response:
+        """The answer; a failure as its envelope."""
+        try:
+            return await self.answer(request)
+        except errors.Fault as found:
+            return encode.fault(found)
+        except (ClientGone, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            log.exception("a request failed", verb=request.verb, path=request.raw_path)
+            return encode.fault(errors.Internal(f"{type(error).__name__}: {error}"))
+
+    def find(self, request: Request) -> tuple[Route, tuple[str, ...]]:
+        """The route, once the caller may take it.
+
+        Raises NotFound, Forbidden, NotImplementedHere in LXD's order.
+        """
+        found = self.table.match(request.raw_path)
+        if found is None:
+            raise errors.NotFound("not found")
+        verbs, parameters = found
+        route = verbs.get("GET" if request.verb == "HEAD" else request.verb)
+        request.caller = self.trust.caller(request.peer)
+        if route is None:
+            authorize(request.caller, "", request.raw_path, None)
+            raise errors.NotImplementedHere("not implemented")
+        project = request.project if route.names_project else None
+        authorize(request.caller, route.permission, request.raw_path, project)
+        return route, parameters
+
+    async def answer(self, request: Request) -> Response:
+        if request.verb == "OPTIONS":
+            return Response(200, [])
+        route, parameters = self.find(request)
+        if route.websocket and route.own is None:
+            raise errors.BadRequest("Bad Request")
+        response = await self._dispatch(route, request, parameters)
+        self.saw(response.revision)
+        added = self.finish.get((route.verb, route.path))
+        return added(request, response) if added else response
+
+    async def _dispatch(self, route: Route, request: Request, parameters: tuple[str, ...]) -> Response:
+        if route.own is not None:
+            response: Response = await route.own(request, parameters)
+            return response
+        assert route.method is not None
+        call = self.call(route, request)
+        method = route.method
+        if method.client_streams:
+            return await streams.upload(route, request, parameters, call)
+        message = fill(route, request, parameters)
+        if wants_body(route):
+            message.body = await request.body()  # type: ignore[attr-defined]
+        if method.server_streams:
+            return await streams.download(method, message, call)
+        found = await rpc.call(method.service, method.name, message, timeout=UNARY, context=call)
+        self.saw(call.revision)
+        return encode.answer(found)
+
+    def call(self, route: Route, request: Request) -> Call:
+        """The context that goes along.
+
+        A guest's certificate goes too: it may be what it asks to be trusted.
+        """
+        caller = request.caller
+        if route.permission == GUEST and request.peer.certificate:
+            caller = caller.showing(request.peer.certificate_text)
+        return Call(caller=caller, revision=self.revision, traceparent=_traceparent(request))
+
+    async def _websocket(self, request: Request, send: Send) -> None:
+        """A websocket: refused with an envelope, or handed to the route's own handler."""
+        request.scope["method"] = request.verb = "GET"
+        try:
+            route, parameters = self.find(request)
+            if not route.websocket or route.own is None:
+                raise errors.BadRequest("This endpoint is no websocket")
+            await route.own(request, parameters, send)
+        except errors.Fault as found:
+            await refuse(found, send)
+        except (ClientGone, OSError):  # uvicorn's ClientDisconnected is an OSError
+            return
+        except Exception as error:
+            log.exception("a websocket failed", path=request.raw_path)
+            await refuse(errors.Internal(f"{type(error).__name__}: {error}"), send)
+
+
+def _traceparent(request: Request) -> str:
+    """The client's W3C trace context, or a new one."""
+    given = request.headers.get("traceparent", "")
+    if len(given) == 55:  # 00-<32>-<16>-<2>
+        return given
+    return f"00-{os.urandom(16).hex()}-{os.urandom(8).hex()}-00"
+
+
+async def transmit(response: Response, send: Send) -> None:
+    """Send a response.
+
+    One that breaks off in the middle ends the connection, so that no client takes it for whole.
+    """
+    headers = response.headers
+    if isinstance(response.body, bytes):
+        headers = [*headers, (b"content-length", str(len(response.body)).encode())]
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        await send({"type": "http.response.body", "body": response.body})
+        return
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    body: AsyncIterator[bytes] = response.body
+    async with aclosing(body) as pieces:  # type: ignore[type-var]  # every body is an async generator
+        async for piece in pieces:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def refuse(found: errors.Fault, send: Send) -> None:
+    """Answer the request for a websocket with an error, before the websocket exists; after, close it."""
+    response = encode.fault(found)
+    try:
+        await send({"type": "websocket.http.response.start", "status": response.status, "headers": response.headers})
+        await send({"type": "websocket.http.response.body", "body": response.body})
+    except RuntimeError:
+        try:
+            await send({"type": "websocket.close", "code": 1011, "reason": found.text[:100]})
+        except RuntimeError:
+            return

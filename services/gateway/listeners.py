@@ -1,0 +1,191 @@
+"""Sockets that clients connect to: the unix socket, and HTTPS on addresses that may change while connections
+live.
+
+uvicorn's protocols speak HTTP and websockets; here they learn who is at the other end, and that headers have
+a limit. Closing a listener stops accepting; what is connected stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import grp
+import os
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+
+import structlog
+from uvicorn import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
+
+from services.gateway.peers import peer_of
+from services.gateway.tls import AskingContext, Files
+
+BACKLOG = 1024
+HEADERS = 1024 * 1024  # bytes of a request's head, as Go's default
+IDLE = 120  # seconds that a connection may be unused
+PORT = 8443
+LISTENING = 3  # number of the first descriptor that a supervisor passes
+log = structlog.get_logger()
+
+
+class Connection(HttpToolsProtocol):
+    """One connection. `app_state` becomes the `state` of each request's scope."""
+
+    size = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.app_state = {"peer": peer_of(transport)}
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.size = 0
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._count(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        self._count(len(name) + len(value))
+
+    def _count(self, more: int) -> None:
+        self.size += more
+        if self.size > HEADERS:
+            self.transport.write(
+                b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+            )
+            self.transport.close()
+            raise ValueError("the head of a request is too large")
+
+
+class Listeners:
+    """All listening sockets of the gateway, and the connections that came through them."""
+
+    def __init__(self, app: Any, files: Files) -> None:
+        self.config = Config(
+            app,
+            ws=WebSocketsSansIOProtocol,
+            http=Connection,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            ws_max_size=16 * 1024 * 1024,
+            ws_ping_interval=30.0,
+            ws_ping_timeout=None,  # a client that does not read (exec's control socket) never answers a ping
+            ws_per_message_deflate=False,
+            timeout_keep_alive=IDLE,
+            proxy_headers=False,
+        )
+        self.config.load()
+        self.state = ServerState()
+        self.files = files
+        self.tls: AskingContext | None = None
+        self.unix: list[asyncio.AbstractServer] = []
+        self.https: dict[str, asyncio.AbstractServer] = {}
+
+    def _connection(self) -> Connection:
+        return Connection(self.config, self.state, {})
+
+    async def open_unix(self, path: Path, group: str) -> None:
+        """Listen on the socket that the supervisor passed, else bind `path` for `group`, mode 0660."""
+        loop = asyncio.get_running_loop()
+        given = os.environ.get("NUBIBUS_UNIX_FD")
+        sock = socket.socket(fileno=int(given)) if given else _bind(path, group)
+        sock.setblocking(False)
+        self.unix.append(await loop.create_unix_server(self._connection, sock=sock, backlog=BACKLOG))
+
+    async def listen_https(self, wanted: set[str]) -> None:
+        """Listen on exactly these addresses ("host:port", "[::]:8443", ":8443").
+
+        What cannot be bound is logged and tried again later.
+        """
+        for address in set(self.https) - wanted:
+            self.https.pop(address).close()
+            log.info("stopped listening", address=address)
+        for address in wanted - set(self.https):
+            try:
+                self.https[address] = await self._open_https(address)
+                log.info("listening", address=address)
+            except (OSError, ValueError) as error:
+                log.warning("cannot listen", address=address, error=str(error))
+
+    async def _open_https(self, address: str) -> asyncio.AbstractServer:
+        if self.tls is None:
+            self.tls = AskingContext(self.files)
+        host, port = split(address)
+        loop = asyncio.get_running_loop()
+        return await loop.create_server(
+            self._connection,
+            host or None,
+            port,
+            ssl=self.tls,
+            backlog=BACKLOG,
+            reuse_address=True,
+            ssl_handshake_timeout=15,
+        )
+
+    def reload_certificate(self) -> None:
+        """Use the certificate that lies on disk now, if it changed."""
+        if self.tls is None:
+            return
+        try:
+            if self.tls.reload():
+                log.info("took the new server certificate")
+        except Exception as error:
+            log.warning("the server certificate cannot be read", error=str(error))
+
+    async def keep_date(self) -> None:
+        """The Date header, once a second."""
+        while True:
+            self.state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
+            await asyncio.sleep(1)
+
+    async def drain(self, seconds: float) -> None:
+        """Accept nothing new, let requests that run finish, then end what is left."""
+        for server in (*self.unix, *self.https.values()):
+            server.close()
+        for connection in list(self.state.connections):
+            connection.shutdown()
+        if self.state.tasks:
+            await asyncio.wait(self.state.tasks, timeout=seconds)
+        for connection in list(self.state.connections):
+            with suppress(Exception):
+                connection.transport.close()
+
+
+def _bind(path: Path, group: str) -> socket.socket:
+    """A bound unix socket in place of what a dead gateway may have left."""
+    with suppress(FileNotFoundError):
+        path.unlink()
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        sock.bind(str(path))
+    finally:
+        os.umask(mask)
+    with suppress(KeyError, PermissionError):
+        os.chown(path, -1, grp.getgrnam(group).gr_gid)
+    path.chmod(0o660)
+    return sock
+
+
+def split(address: str) -> tuple[str, int]:
+    """Host and port of an address as LXD writes it; the port is 8443 if none is given, the host "" for all.
+    """
+    if address.startswith("["):
+        host, _, rest = address[1:].partition("]")
+        return host, int(rest.removeprefix(":") or PORT)
+    if address.count(":") > 1:
+        return address, PORT
+    host, _, port = address.partition(":")
+    return host, int(port or PORT)
+
+
+Addresses = Callable[[], set[str]]

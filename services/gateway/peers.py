@@ -1,0 +1,66 @@
+"""Who is at the other end of a connection: the facts that a socket gives, before anything is trusted."""
+
+from __future__ import annotations
+
+import base64
+import pwd
+import socket
+import struct
+from asyncio import Transport
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from chassis.calls import Caller
+
+CREDENTIALS = struct.Struct("3i")
+
+
+@dataclass
+class Peer:
+    """One connection. `uid` is None for TLS; `fingerprint` is empty when the client showed no certificate."""
+
+    uid: int | None = None
+    address: str = ""
+    certificate: bytes = b""
+    fingerprint: str = ""
+    known: tuple[int, Caller] | None = field(
+        default=None, repr=False
+    )  # the caller that `auth` found, and for which revision
+
+    @cached_property
+    def username(self) -> str:
+        """Name of the unix user, its number if it has none."""
+        try:
+            return pwd.getpwuid(self.uid).pw_name if self.uid is not None else self.fingerprint
+        except KeyError:
+            return str(self.uid)
+
+    @cached_property
+    def certificate_text(self) -> str:
+        """Base64 of the DER form, as LXD's API has certificates."""
+        return base64.b64encode(self.certificate).decode()
+
+
+def peer_of(transport: Transport) -> Peer:
+    """Facts of an accepted connection."""
+    tls: Any = transport.get_extra_info("ssl_object")
+    if tls is not None:
+        return Peer(
+            address=_address(transport.get_extra_info("peername")),
+            certificate=tls.certificate,
+            fingerprint=tls.fingerprint,
+        )
+    sock = transport.get_extra_info("socket")
+    if sock is None or sock.family != socket.AF_UNIX:
+        return Peer(address=_address(transport.get_extra_info("peername")))
+    _pid, uid, _gid = CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size))
+    return Peer(uid=uid, address="@")
+
+
+def _address(name: Any) -> str:
+    """ "10.0.0.1:4711" or "[::1]:4711"."""
+    if not isinstance(name, tuple):
+        return ""
+    host, port = name[0], name[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,152 @@
+"""A REST request:
+
+its parts as ASGI gives them, its body piece by piece, and the message of a method that it fills.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from functools import cached_property
+from typing import Any
+from urllib.parse import parse_qsl
+
+from google.protobuf.message import Message
+
+from chassis import errors
+from chassis.calls import Caller
+from services.gateway.peers import Peer
+from services.gateway.routes import BYTES, FLAG, NUMBER, SPECIAL, TEXT, Route
+
+LARGEST_BODY = 4 * 1024 * 1024  # bytes of a body that is no stream
+PASSED_ON = ("x-lxd-", "x-nubibus-")  # request headers that a method may want
+TRUE = frozenset({"1", "true", "yes", "on"})
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+
+class ClientGone(Exception):
+    """The client went away before its request was complete."""
+
+
+class Request:
+    """One HTTP request, or the request that opens a websocket."""
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.verb: str = scope.get("method", "GET")
+        self.raw_path: str = scope["raw_path"].decode("latin-1")
+        self.peer: Peer = scope["state"]["peer"]
+        self.caller = Caller()
+        self.gone = False
+
+    @cached_property
+    def headers(self) -> dict[str, str]:
+        """By lower-case name; of a repeated one the first counts."""
+        found: dict[str, str] = {}
+        for name, value in self.scope["headers"]:
+            found.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
+        return found
+
+    @cached_property
+    def query(self) -> dict[str, str]:
+        """By name; of a repeated one the first counts, as in Go."""
+        found: dict[str, str] = {}
+        raw = self.scope.get("query_string", b"")
+        if raw:
+            for name, value in parse_qsl(raw.decode("latin-1"), keep_blank_values=True, encoding="utf-8"):
+                found.setdefault(name, value)
+        return found
+
+    @property
+    def project(self) -> str:
+        return self.query.get("project") or "default"
+
+    @property
+    def content_type(self) -> str:
+        return self.headers.get("content-type", "")
+
+    def flag(self, name: str) -> bool:
+        return self.query.get(name, "").lower() in TRUE
+
+    def number(self, name: str, default: int = 0) -> int:
+        """A query parameter as a number; what is none counts as the default, as in LXD."""
+        return _number(self.query.get(name, ""), default)
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body as it comes. Raises ClientGone if it ends early."""
+        while True:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                self.gone = True
+                raise ClientGone
+            if message.get("body"):
+                yield message["body"]
+            if not message.get("more_body", False):
+                return
+
+    async def body(self, most: int = LARGEST_BODY) -> bytes:
+        """The whole body. Raises TooLarge beyond `most` bytes."""
+        if _number(self.headers.get("content-length", ""), 0) > most:
+            raise _too_large(most)
+        parts: list[bytes] = []
+        size = 0
+        async for piece in self.pieces():
+            size += len(piece)
+            if size > most:
+                raise _too_large(most)
+            parts.append(piece)
+        return b"".join(parts)
+
+
+def _too_large(most: int) -> errors.TooLarge:
+    return errors.TooLarge(f"The request body is larger than {most} bytes")
+
+
+def _number(text: str, default: int) -> int:
+    digits = text[1:] if text[:1] == "-" else text
+    return int(text) if digits.isascii() and digits.isdigit() and len(digits) < 10 else default
+
+
+def fill(route: Route, request: Request, parameters: tuple[str, ...]) -> Message:
+    """The request message of a route, without its body: path parameters, query parameters, headers."""
+    assert route.message is not None
+    values: dict[str, Any] = {}
+    for name, text in request.query.items():
+        field = name.replace("-", "_")
+        kind = route.fields.get(field)
+        if kind is None or field in SPECIAL:
+            continue
+        if kind == TEXT:
+            values[field] = text
+        elif kind == NUMBER:
+            values[field] = _number(text, 0)
+        elif kind == FLAG:
+            values[field] = text.lower() in TRUE
+    values.update(zip(route.parameters, parameters, strict=True))
+    _fill_special(route, request, values)
+    try:
+        return route.message(**values)
+    except (ValueError, UnicodeEncodeError) as error:
+        raise errors.BadRequest(f"Invalid request: {error}") from None
+
+
+def _fill_special(route: Route, request: Request, values: dict[str, Any]) -> None:
+    fields = route.fields
+    if "project" in fields and not values.get("project"):
+        values["project"] = "default"
+    if "path_type" in fields:
+        values["path_type"] = route.path.split("/")[2]
+    if "content_type" in fields:
+        values["content_type"] = request.content_type
+    if "content_length" in fields:
+        values["content_length"] = _number(request.headers.get("content-length", ""), 0)
+    if "if_match" in fields:
+        values["if_match"] = request.headers.get("if-match", "")
+    if "headers" in fields:
+        values["headers"] = {name: value for name, value in request.headers.items() if name.startswith(PASSED_ON)}
+
+
+def wants_body(route: Route) -> bool:
+    return route.fields.get("body") == BYTES
