@@ -18,13 +18,14 @@ EVENTS_TTL = 24 * 3600
 
 
 class Put(NamedTuple):
-    """One row of a change; `value` None deletes it. `ttl` in seconds, 0 = it stays."""
+    """One row of a change; `value` None deletes it. `ttl` in seconds, 0 = it stays. `exact`: see `Change.put`."""
 
     kind: AnyKind
     key: tuple[str, ...]
     value: Any
     expect: int | None
     ttl: int
+    exact: bool = False
 
 
 class Change:
@@ -38,10 +39,13 @@ class Change:
     def __bool__(self) -> bool:
         return bool(self.rows or self.events)
 
-    def put(self, kind: Kind[T], value: T, *, expect: int | None, ttl: int = 0) -> Change:
-        """Write a row. expect=0: it must not exist; a revision: it must still have it; None: unguarded."""
+    def put(self, kind: Kind[T], value: T, *, expect: int | None, ttl: int = 0, exact: bool = False) -> Change:
+        """Write a row. expect=0: it must not exist; a revision: it must still have it; None: unguarded.
+
+        `exact`: with expect=0, it must not have existed either since the mirror last saw it go.
+        """
         key = kind.key_of(value)
-        self._add(kind.subject(key), Put(kind, key, value, expect, ttl))
+        self._add(kind.subject(key), Put(kind, key, value, expect, ttl, exact))
         return self
 
     def delete(self, kind: Kind[Any], key: tuple[str, ...], *, expect: int | None) -> Change:

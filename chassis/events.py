@@ -35,8 +35,6 @@ class Lifecycle(msgspec.Struct, frozen=True, omit_defaults=True):
     source: str
     context: dict[str, Any] | None = None
     requestor: Requestor | None = None
-    name: str = ""
-    project: str = ""
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -87,13 +85,12 @@ def lifecycle(
     source: str,
     *,
     project: str = "default",
-    name: str = "",
     context: dict[str, Any] | None = None,
     requestor: Requestor | None = None,
     location: str = "none",
 ) -> Event:
     """A lifecycle event: lifecycle("instance-started", "/1.0/instances/c1", project="default", requestor=...)."""
-    told = Lifecycle(action, source, context, requestor, name, project)
+    told = Lifecycle(action, source, context or None, requestor)
     return Event("lifecycle", clock.now(), told, location, project)
 
 

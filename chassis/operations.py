@@ -64,6 +64,8 @@ __all__ = [
     "requestor_of",
 ]
 
+Making = Callable[[], "Change | None"]  # makes what is to be added to a change, or raises a fault
+
 _ATTEMPTS = 20
 _KEYS = uuid.UUID("6f2f54c5-54a8-4d5c-9f19-1d8b2c5a7c11")
 
@@ -115,13 +117,15 @@ class Operations:
         may_cancel: bool = False,
         saga: str = "",
         args: dict[str, Any] | None = None,
-        change: Change | None = None,
+        change: Change | Making | None = None,
         key: str = "",
     ) -> Accepted:
         """Accept an operation: its row, its locks, its event and `change` in one batch. When this returns it is durable.
 
-        Conflict with LXD's busy text when a lock is held, Conflict as well when a guard of `change` fails. The same idempotency
-        `key` (per project) gives the same operation again.
+        Conflict with LXD's busy text when a lock is held, Conflict as well when a guard of `change` fails. Where `change` is a
+        function, it is called on mirrors that are as new as the locks: what it checks there (raising a fault to refuse) still
+        holds when the operation is accepted, as far as it is under these locks. The same idempotency `key` (per project) gives
+        the same operation again.
         """
         now = clock.now()
         operation = Operation(
@@ -144,7 +148,7 @@ class Operations:
         )
         return await self._accept(operation, change)
 
-    async def _accept(self, operation: Operation, extra: Change | None) -> Accepted:
+    async def _accept(self, operation: Operation, extra: Change | Making | None) -> Accepted:
         for _attempt in range(_ATTEMPTS):
             known = self.rows.get(operation.id)
             if known is not None:
@@ -153,16 +157,17 @@ class Operations:
             change = Change()
             change.put(OPERATION, operation, expect=0)
             for lock in operation.locks:
-                change.put(LOCK, Lock(*lock, operation.id), expect=self.locks.revision(*lock))
+                change.put(LOCK, Lock(*lock, operation.id), expect=self.locks.revision(*lock), exact=True)
             change.event(event_of(operation))
-            if extra is not None:
-                change.merge(extra)
+            added = extra() if callable(extra) else extra
+            if added is not None:
+                change.merge(added)
             try:
                 revision = await self.store.commit(change)
             except Conflict:
                 # Somebody took a lock or the same key, or a guard of the caller's own failed: only the log can tell.
                 await self.store.refresh()
-                if extra is not None and await self.store.outdated(extra):
+                if isinstance(extra, Change) and await self.store.outdated(extra):
                     raise
                 continue
             return Accepted(operation.id, render(operation), revision, operation)

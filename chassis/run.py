@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from collections.abc import Container
 from typing import Any
 
 import msgspec
@@ -48,7 +49,9 @@ class Stopped(Exception):
 class Run:
     """One run. `start` makes the task; `task` ends when the operation is final or the run was stopped."""
 
-    def __init__(self, saga: Saga, row: Versioned[Operation], operations: Operations, parts: Any) -> None:
+    def __init__(
+        self, saga: Saga, row: Versioned[Operation], operations: Operations, parts: Any, *, resumed: bool
+    ) -> None:
         self.saga = saga
         self.operation = row.value
         self._revision = row.revision
@@ -56,6 +59,7 @@ class Run:
         self._store = operations.store
         self._context = Context(self, operations.store, parts)
         self._context.results = {e.step: e.result for e in row.value.journal if e.state == "done"}
+        self._reach = _reach(saga, self._context.results) if resumed else -1
         self._pending: list[Entry] = []
         self._writing = asyncio.Lock()
         self._stopping = asyncio.Event()
@@ -174,6 +178,9 @@ class Run:
             self._log.error("A step failed in an unforeseen way", step=at, exc_info=error)
         text = error.text if isinstance(error, Fault) else str(error) or type(error).__name__
         self._log.info("The operation turns back", step=at, error=text)
+        names = [step.name for step in self.saga.steps]
+        if at in names and names.index(at) < self._reach:
+            at = names[self._reach]
         wanted = isinstance(error, Cancelled) and self.operation.cancel_requested
         await self._write(undo_from=at, err=text, may_cancel=False, cancel_requested=wanted)
 
@@ -320,3 +327,12 @@ class Run:
         """Wait for the log, or for the service to stop."""
         while not await self._store.log.when_up(0.2):
             self._rest_if_stopping()
+
+
+def _reach(saga: Saga, done: Container[str]) -> int:
+    """The last step that may have run before, though the journal does not say so: light ones leave no trace of their own."""
+    left = [number for number, step in enumerate(saga.steps) if step.name not in done]
+    for number in left:
+        if not saga.steps[number].light:
+            return number
+    return left[-1] if left else -1

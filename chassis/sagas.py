@@ -19,7 +19,7 @@ import structlog
 
 from chassis.errors import Unavailable
 from chassis.kinds import Versioned
-from chassis.operations import Accepted, LockKey, Operation, Operations, refuse_cancel
+from chassis.operations import Accepted, LockKey, Making, Operation, Operations, refuse_cancel
 from chassis.run import Run
 from chassis.saga import Saga
 from chassis.store import Change, Store
@@ -46,11 +46,14 @@ class Sagas:
         self._runs: dict[str, tuple[Run, asyncio.Task[None]]] = {}
         self._end_watch: Callable[[], None] | None = None
         self._stopping = False
+        self._starting = False
 
     async def start(self) -> None:
         """Resume what this service left unfinished, and run from now on what is accepted for it."""
         await self.operations.sweep()
+        self._starting = True
         self._end_watch = self.operations.rows.watch(self._consider)
+        self._starting = False
 
     resume = start
 
@@ -76,7 +79,7 @@ class Sagas:
         project: str = "default",
         resources: Mapping[str, Sequence[str]] | None = None,
         locks: Sequence[LockKey] = (),
-        change: Change | None = None,
+        change: Change | Making | None = None,
         metadata: dict[str, Any] | None = None,
         description: str = "",
         key: str = "",
@@ -106,10 +109,12 @@ class Sagas:
         operation = self.operations.one(id).value
         refuse_cancel(operation)
         running = self._runs.get(id)
-        if running is None:
-            await self.operations.cancel(id)
-        else:
+        if running is not None:
             await running[0].cancel()
+        elif operation.saga:
+            raise Unavailable("The operation rests until its service starts again")
+        else:
+            await self.operations.cancel(id)
 
     @property
     def running(self) -> int:
@@ -127,7 +132,7 @@ class Sagas:
         if saga is None:
             log.error("An operation asks for an unknown saga", saga=row.value.saga, operation=row.value.id)
             return
-        run = Run(saga, row, self.operations, self.parts)
+        run = Run(saga, row, self.operations, self.parts, resumed=self._starting)
         # A context of its own: the call that accepted it has ended when it runs.
         task = asyncio.get_running_loop().create_task(
             self._run(run), name=f"{saga.name} {row.value.id}", context=contextvars.Context()

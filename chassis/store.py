@@ -43,6 +43,7 @@ PATIENCE = 5.0
 RETRY = 0.05
 # A mirror that was away for longer than this may have missed the end of a deletion's marker: it reads everything anew.
 RESYNC_AFTER = 45 * 60
+_MARKER_SLACK = 10_000_000_000  # nanoseconds
 
 
 class Store:
@@ -109,9 +110,8 @@ class Store:
             return self.revision
         if patience is None:
             await self.log.when_up()
-        absent = frozenset(subject for subject, row in change.rows.items() if row.expect == 0)
         messages = [self._tightened(m, change.rows.get(m.subject)) for m in messages]
-        last = await self._append(messages, absent, patience)
+        last = await self._append(messages, change, patience)
         if not change.rows:
             return last
         revision = last - len(change.events)
@@ -191,8 +191,8 @@ class Store:
                     log.warning("The mirrors are late", revision=revision, seen=self.revision)
                     return
 
-    async def _append(self, messages: list[Message], absent: frozenset[str], patience: float | None) -> int:
-        """Append; look the outcome up where no acknowledgement came. `absent`: subjects of rows that must not exist."""
+    async def _append(self, messages: list[Message], change: Change, patience: float | None) -> int:
+        """Append; look the outcome up where no acknowledgement came."""
         uncertain = False
         while True:
             try:
@@ -200,7 +200,7 @@ class Store:
             except Moved:
                 if uncertain and (found := await self._find(messages)):
                     return found
-                fresh = [await self._regard(m) if m.subject in absent else m for m in messages]
+                fresh = [await self._regard(m, change.rows.get(m.subject)) for m in messages]
                 if fresh == messages:
                     raise Conflict("The object was changed by somebody else in the meantime") from None
                 messages = fresh
@@ -215,12 +215,16 @@ class Store:
                 await asyncio.sleep(RETRY)
                 await self.log.when_up()
 
-    async def _regard(self, message: Message) -> Message:
+    async def _regard(self, message: Message, row: Put | None) -> Message:
         """The guard of a row that must not exist, as the log has it: the sequence of its deletion, 0 if it never was."""
-        stored = await self.log.last(message.subject)
-        if stored is not None and not stored.deleted:
+        if row is None or row.expect != 0:
             return message
-        return message._replace(expect=stored.sequence if stored else 0)
+        stored = await self.log.last(message.subject)
+        if stored is None:
+            return message._replace(expect=0)
+        # A deletion that the mirror does not know means that the row was there in between, unless its marker is about to go.
+        known = not row.exact or stored.expires <= time.time_ns() + _MARKER_SLACK
+        return message._replace(expect=stored.sequence) if stored.deleted and known else message
 
     def _tightened(self, message: Message, row: Put | None) -> Message:
         """`expect=0` means that the row does not exist; the log knows a deleted one by the sequence of its deletion."""
