@@ -13,7 +13,8 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     type: str = "bridge"
     description: str = ""
     config: dict[str, str] = {}
-    status: str = "Created"
+    status: str = "Created"  # "Creating", "Deleting" while the host is being changed: what a restart finishes
+    hwaddr: str = ""  # drawn once; the bridge keeps it over restarts and renames
 
 
 NETWORK = Kind("network_network", Network, ("project", "name"))

@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from services.network.dnsmasq import PACKAGE, PROGRAM, Files
+from services.network.dhcp import PACKAGE, PROGRAM, Files
 
 START_LIMIT, STOP_LIMIT = 20.0, 5.0  # seconds
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
@@ -48,7 +48,9 @@ def check(arguments: Sequence[str], raw: str, files: Files) -> None:
     trial = files.directory / "dnsmasq.trial"
     trial.write_text(raw + "\n")
     try:
-        _run([f"--conf-file={trial}" if entry.startswith("--conf-file=") else entry for entry in arguments] + ["--test"])
+        _run(
+            [f"--conf-file={trial}" if entry.startswith("--conf-file=") else entry for entry in arguments] + ["--test"]
+        )
     finally:
         trial.unlink(missing_ok=True)
 

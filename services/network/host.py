@@ -14,8 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
-from services.network.dnsmasq import Files
-from services.network.links import Links
+from services.network.dhcp import Files
+from services.network.links import ALIAS, Link, Links
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -34,12 +34,22 @@ class Host:
     def links(self) -> Links:
         return Links()
 
+    @property
+    def alias(self) -> str:
+        """What links that this server made for itself are called besides their name."""
+        return f"{ALIAS} {self.server}"
+
+    def made(self, link: Link) -> bool:
+        return link.alias.startswith(self.alias)
+
     def files(self, network: str) -> Files:
         return Files(self.networks / network)
 
     async def run(self, work: Callable[Concatenate[Host, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`work(host, …)` in the host thread. Work that was begun is finished even if the caller goes away."""
-        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self.thread, lambda: work(self, *args, **kwargs)))
+        return await asyncio.shield(
+            asyncio.get_running_loop().run_in_executor(self.thread, lambda: work(self, *args, **kwargs))
+        )
 
     async def close(self) -> None:
         await self.run(_close)

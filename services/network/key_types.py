@@ -59,7 +59,9 @@ def _host_address(version: int) -> Callable[[str], Any]:
 
 def _uint32(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,20}", text, re.ASCII):
-        raise ValueError(f'Invalid value for uint32 {quote(text)}: strconv.ParseUint: parsing {quote(text)}: invalid syntax')
+        raise ValueError(
+            f"Invalid value for uint32 {quote(text)}: strconv.ParseUint: parsing {quote(text)}: invalid syntax"
+        )
     if int(text) >= 2**32:
         raise ValueError(
             f"Invalid value for uint32 {quote(text)}: strconv.ParseUint: parsing {quote(text)}: value out of range"

@@ -205,6 +205,15 @@ class Links:
                     found.append(f"{attributes['RTA_DST']}/{message['dst_len']}")
         return found
 
+    def carrier(self) -> str:
+        """Name of the interface of the IPv4 default route, "" if there is none."""
+        for message in self.route.get_routes(family=socket.AF_INET, table=254):
+            attributes = dict(message["attrs"])
+            if not message["dst_len"] and attributes.get("RTA_OIF"):
+                names = {link.index: link.name for link in self.all()}
+                return names.get(attributes["RTA_OIF"], "")
+        return ""
+
     def add_route(self, index: int, route: Route) -> None:
         self.route.route("replace", **self._route(index, route))
 

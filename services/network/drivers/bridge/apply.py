@@ -76,7 +76,8 @@ def apply(host: Host, changes: Iterable[plan.Changed]) -> None:
 
 
 def add_bridge(host: Host, change: plan.AddBridge) -> None:
-    host.links.add(change.name, "bridge", address=change.hwaddr, mtu=change.mtu, state="up")
+    attributes = {"address": change.hwaddr, "mtu": change.mtu, "state": "up", "ifalias": host.alias}
+    host.links.add(change.name, "bridge", **attributes)
 
 
 def set_link(host: Host, change: plan.SetLink) -> None:

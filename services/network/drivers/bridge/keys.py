@@ -25,7 +25,9 @@ from chassis.keys import Config, Key, Schema
 from services.network.key_types import Domain, HostAddress4, HostAddress6, LeaseTime, Mtu, Number, PortNumber, Ttl
 
 DRIVER = Key("bridge.driver", Enum("native", "openvswitch"), default="native", since="network", doc="Bridge driver")
-PORTS = Key("bridge.external_interfaces", List(InterfaceName), since="network", doc="Unconfigured interfaces to include")
+PORTS = Key(
+    "bridge.external_interfaces", List(InterfaceName), since="network", doc="Unconfigured interfaces to include"
+)
 HWADDR = Key("bridge.hwaddr", Mac, since="network_hwaddr", doc="MAC address of the bridge")
 MODE = Key("bridge.mode", Enum("standard", "fan"), default="standard", since="network", doc="Bridge operation mode")
 MTU = Key("bridge.mtu", Mtu, since="network", doc="Bridge MTU (default 1500, 1400 with tunnels)")
@@ -38,22 +40,34 @@ IPV4_ADDRESS = Key("ipv4.address", HostAddress4, since="network", doc='Address o
 IPV4_DHCP = Key("ipv4.dhcp", Bool, default="true", since="network", doc="Whether to hand out addresses by DHCP")
 IPV4_EXPIRY = Key("ipv4.dhcp.expiry", LeaseTime, default="1h", since="network_dhcp_expiry", doc="Life of a lease")
 IPV4_GATEWAY = Key("ipv4.dhcp.gateway", IPv4, since="network_dhcp_gateway", doc="Gateway that DHCP announces")
-IPV4_RANGES = Key("ipv4.dhcp.ranges", List(IPv4Range), since="network", doc="Addresses to hand out (FIRST-LAST)")
+IPV4_RANGES: Key[Any] = Key(
+    "ipv4.dhcp.ranges", List(IPv4Range), since="network", doc="Addresses to hand out (FIRST-LAST)"
+)
 IPV4_FIREWALL = Key(
     "ipv4.firewall", Bool, default="true", since="network_firewall_filtering", doc="Forwarding rules for the network"
 )
 IPV4_NAT = Key("ipv4.nat", Bool, since="network", doc="Whether to translate source addresses")
 IPV4_NAT_ADDRESS = Key("ipv4.nat.address", IPv4, since="network_nat_address", doc="Source address of outgoing traffic")
 IPV4_NAT_ORDER = Key(
-    "ipv4.nat.order", Enum("before", "after"), default="before", since="network_nat_order", doc="Before or after others' rules"
+    "ipv4.nat.order",
+    Enum("before", "after"),
+    default="before",
+    since="network_nat_order",
+    doc="Before or after others' rules",
 )
-IPV4_OVN_RANGES = Key("ipv4.ovn.ranges", List(IPv4Range), since="network_type_ovn", doc="Addresses for child OVN routers")
+IPV4_OVN_RANGES: Key[Any] = Key(
+    "ipv4.ovn.ranges", List(IPv4Range), since="network_type_ovn", doc="Addresses for child OVN routers"
+)
 IPV4_ROUTES = Key("ipv4.routes", List(IPv4Subnet), since="network_routes", doc="Further subnets to route to the bridge")
-IPV4_ROUTING = Key("ipv4.routing", Bool, default="true", since="network", doc="Whether to route in and out of the bridge")
+IPV4_ROUTING = Key(
+    "ipv4.routing", Bool, default="true", since="network", doc="Whether to route in and out of the bridge"
+)
 IPV6_ADDRESS = Key("ipv6.address", HostAddress6, since="network", doc='Address of the bridge, "none" or "auto"')
 IPV6_DHCP = Key("ipv6.dhcp", Bool, default="true", since="network", doc="Further network configuration by DHCPv6")
 IPV6_EXPIRY = Key("ipv6.dhcp.expiry", LeaseTime, default="1h", since="network_dhcp_expiry", doc="Life of a lease")
-IPV6_RANGES = Key("ipv6.dhcp.ranges", List(IPv6Range), since="network", doc="Addresses to hand out (FIRST-LAST)")
+IPV6_RANGES: Key[Any] = Key(
+    "ipv6.dhcp.ranges", List(IPv6Range), since="network", doc="Addresses to hand out (FIRST-LAST)"
+)
 IPV6_STATEFUL = Key("ipv6.dhcp.stateful", Bool, since="network", doc="Whether to hand out addresses by DHCPv6")
 IPV6_FIREWALL = Key(
     "ipv6.firewall", Bool, default="true", since="network_firewall_filtering", doc="Forwarding rules for the network"
@@ -61,11 +75,19 @@ IPV6_FIREWALL = Key(
 IPV6_NAT = Key("ipv6.nat", Bool, since="network", doc="Whether to translate source addresses")
 IPV6_NAT_ADDRESS = Key("ipv6.nat.address", IPv6, since="network_nat_address", doc="Source address of outgoing traffic")
 IPV6_NAT_ORDER = Key(
-    "ipv6.nat.order", Enum("before", "after"), default="before", since="network_nat_order", doc="Before or after others' rules"
+    "ipv6.nat.order",
+    Enum("before", "after"),
+    default="before",
+    since="network_nat_order",
+    doc="Before or after others' rules",
 )
-IPV6_OVN_RANGES = Key("ipv6.ovn.ranges", List(IPv6Range), since="network_type_ovn", doc="Addresses for child OVN routers")
+IPV6_OVN_RANGES: Key[Any] = Key(
+    "ipv6.ovn.ranges", List(IPv6Range), since="network_type_ovn", doc="Addresses for child OVN routers"
+)
 IPV6_ROUTES = Key("ipv6.routes", List(IPv6Subnet), since="network_routes", doc="Further subnets to route to the bridge")
-IPV6_ROUTING = Key("ipv6.routing", Bool, default="true", since="network", doc="Whether to route in and out of the bridge")
+IPV6_ROUTING = Key(
+    "ipv6.routing", Bool, default="true", since="network", doc="Whether to route in and out of the bridge"
+)
 RAW_DNSMASQ = Key("raw.dnsmasq", Str, since="network", doc="Further lines of dnsmasq's configuration")
 TUNNEL_PROTOCOL = Key("tunnel.*.protocol", Enum("gre", "vxlan"), since="network", doc="Tunnelling protocol")
 TUNNEL_LOCAL = Key("tunnel.*.local", IP, since="network", doc="Local address of the tunnel")
@@ -75,7 +97,9 @@ TUNNEL_ID = Key("tunnel.*.id", Number, default="1", since="network", doc="VXLAN 
 TUNNEL_GROUP = Key("tunnel.*.group", IP, default="239.0.0.1", since="network", doc="Multicast group of VXLAN")
 TUNNEL_INTERFACE = Key("tunnel.*.interface", InterfaceName, since="network_vxlan_interface", doc="Carrying interface")
 TUNNEL_TTL = Key("tunnel.*.ttl", Ttl, default="1", since="network_vxlan_ttl", doc="TTL of multicast packets")
-FAN_OVERLAY = Key("fan.overlay_subnet", IPv4Subnet, default="240.0.0.0/8", since="network", doc="Overlay subnet of a fan")
+FAN_OVERLAY = Key(
+    "fan.overlay_subnet", IPv4Subnet, default="240.0.0.0/8", since="network", doc="Overlay subnet of a fan"
+)
 FAN_TYPE = Key("fan.type", Enum("vxlan", "ipip"), default="vxlan", since="network", doc="Tunnelling of a fan")
 FAN_UNDERLAY = Key("fan.underlay_subnet", IPv4Subnet, since="network", doc="Underlay subnet of a fan")
 USER = Key("user.*", Str, since="network", doc="Free form")

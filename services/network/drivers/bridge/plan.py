@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chassis.keys import Config
-from services.network import dnsmasq, firewall
-from services.network.drivers.bridge import keys
+from services.network import dhcp, firewall
+from services.network.drivers.bridge import dnsmasq, keys
 from services.network.links import Route
 
 VXLAN_PORT = 8472  # the kernel's own, which LXD leaves it at too
@@ -188,21 +188,22 @@ def desired(
     config: Config,
     *,
     server: str,
-    files: dnsmasq.Files,
-    hosts: Iterable[dnsmasq.Host] = (),
+    files: dhcp.Files,
+    hosts: Iterable[dhcp.Host] = (),
     carrier: str = "",
     user: str = "nobody",
     forwards: tuple[firewall.Forward, ...] = (),
     acl: tuple[dict[str, Any], ...] = (),
 ) -> Desired:
     """What a network's configuration asks of the host. `carrier` is the interface of the default route, for multicast tunnels."""
+    ports = config[keys.PORTS]
     addresses = [found for version in (4, 6) if (found := keys.address(config, version))]
     rules = firewall.Rules(name, tuple(_families(config)), forwards, acl)
     return Desired(
         name=name,
         hwaddr=config[keys.HWADDR] or hwaddr,
         mtu=keys.mtu(config),
-        ports=frozenset(config[keys.PORTS]),
+        ports=frozenset(ports),
         tunnels=tuple(_tunnels(name, config, carrier)),
         addresses=frozenset(str(address) for address in addresses),
         routes=frozenset(
@@ -215,7 +216,7 @@ def desired(
         firewall=tuple(firewall.render(server, rules)),
         dnsmasq=dnsmasq.arguments(name, config, files, user),
         raw=config[keys.RAW_DNSMASQ],
-        hosts=dnsmasq.hosts(hosts, config[keys.DNS_MODE]) if dnsmasq.is_wanted(config) else {},
+        hosts=dhcp.hosts(hosts, config[keys.DNS_MODE]) if dnsmasq.is_wanted(config) else {},
     )
 
 
@@ -253,7 +254,7 @@ def _tunnels(name: str, config: Config, carrier: str) -> Iterable[Tunnel]:
     for tunnel in keys.tunnels(config):
         found = _Tunnel(config, tunnel)
         protocol, local, remote = found[keys.TUNNEL_PROTOCOL], found[keys.TUNNEL_LOCAL], found[keys.TUNNEL_REMOTE]
-        if bool(remote) and not local or protocol == "gre" and not remote:
+        if (bool(remote) and not local) or (protocol == "gre" and not remote):
             continue
         link = f"{name}-{tunnel}"
         if protocol == "gre":
@@ -318,7 +319,8 @@ def _ports(want: Desired, have: Actual) -> Iterable[Changed]:
 
 def removed_ports(before: Config, after: Config) -> list[RemovePort]:
     """Interfaces that leave the bridge because its configuration no longer names them; nics of instances are ports too."""
-    gone = set(before[keys.PORTS]) - set(after[keys.PORTS])
+    were, are = before[keys.PORTS], after[keys.PORTS]
+    gone = set(were) - set(are)
     return [RemovePort(name) for name in sorted(gone)]
 
 
@@ -326,7 +328,9 @@ def _layer3(want: Desired, have: Actual) -> Iterable[Changed]:
     yield from (RemoveRoute(want.name, route) for route in sorted(have.routes - want.routes, key=str))
     gone = have.addresses - want.addresses
     yield from (RemoveAddress(want.name, address) for address in sorted(gone))
-    yield from (AddAddress(want.name, address) for address in sorted(want.addresses - (frozenset() if gone else have.addresses)))
+    yield from (
+        AddAddress(want.name, address) for address in sorted(want.addresses - (frozenset() if gone else have.addresses))
+    )
     routes = want.routes if gone else want.routes - have.routes
     yield from (AddRoute(want.name, route) for route in sorted(routes, key=str))
 

@@ -1,4 +1,4 @@
-"""DHCP and DNS of a bridge: how dnsmasq is called, and the files it reads. Pure.
+"""How dnsmasq is called for a bridge. Pure.
 
 Everything travels as one argument `--option=value`, so no value can become another option or another line; `raw.dnsmasq`, which exists
 to write lines, is a file of its own. The command line is also how a running dnsmasq is recognised as the one that is wanted.
@@ -7,78 +7,10 @@ to write lines, is a file of its own. The command line is also how a running dns
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
 
 from chassis.keys import Config
-from chassis.kinds import escape
+from services.network.dhcp import PROGRAM, Files
 from services.network.drivers.bridge import keys
-
-PROGRAM = "dnsmasq"
-PACKAGE = "dnsmasq-base"
-
-
-@dataclass(frozen=True, slots=True)
-class Files:
-    """Where the dnsmasq of one network lives: `D/networks/<name>`."""
-
-    directory: Path
-
-    @property
-    def hosts(self) -> Path:
-        return self.directory / "dnsmasq.hosts"
-
-    @property
-    def leases(self) -> Path:
-        return self.directory / "dnsmasq.leases"
-
-    @property
-    def raw(self) -> Path:
-        return self.directory / "dnsmasq.raw"
-
-    @property
-    def pid(self) -> Path:
-        return self.directory / "dnsmasq.pid"
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """One nic that DHCP knows: its addresses if they are fixed, its DNS name."""
-
-    project: str
-    instance: str
-    device: str
-    hwaddr: str
-    ipv4: str = ""
-    ipv6: str = ""
-
-    @property
-    def file(self) -> str:
-        """Name of its file in the hosts directory; neither an instance's nor a project's name has a "." there."""
-        owner = self.instance if self.project == "default" else f"{escape(self.project)}_{self.instance}"
-        return f"{owner}.{escape(self.device)}"
-
-    @property
-    def dns_name(self) -> str:
-        return self.instance if self.project == "default" else f"{self.instance}.{self.project}"
-
-
-def host_line(host: Host, dns_mode: str) -> str:
-    """The line of a host, or "" if there is nothing to say about it."""
-    fields = [host.hwaddr]
-    if host.ipv4:
-        fields.append(host.ipv4)
-    if host.ipv6:
-        fields.append(f"[{host.ipv6}]")
-    if dns_mode == "managed":
-        fields.append(host.dns_name)
-    return ",".join(fields) + "\n" if len(fields) > 1 else ""
-
-
-def hosts(found: Iterable[Host], dns_mode: str) -> dict[str, str]:
-    """File name -> content."""
-    return {host.file: line for host in found if (line := host_line(host, dns_mode))}
 
 
 def is_wanted(config: Config) -> bool:
@@ -130,11 +62,11 @@ def _ipv4(config: Config, files: Files) -> list[str]:
     search = config[keys.DNS_SEARCH]
     if search:
         found.append(f"--dhcp-option-force=119,{','.join(search)}")
-    ranges = config[keys.IPV4_RANGES] or _whole(address.network)
+    ranges = config[keys.IPV4_RANGES] or whole(address.network)
     return found + [f"--dhcp-range={first},{last},{config[keys.IPV4_EXPIRY]}" for first, last in ranges]
 
 
-def _whole(network: ipaddress.IPv4Network) -> tuple[tuple[ipaddress.IPv4Address, ipaddress.IPv4Address], ...]:
+def whole(network: ipaddress.IPv4Network) -> tuple[tuple[ipaddress.IPv4Address, ipaddress.IPv4Address], ...]:
     """From the second address to the last but the broadcast address. Nothing for a subnet without room."""
     first, last = int(network.network_address) + 2, int(network.broadcast_address) - 1
     return ((ipaddress.IPv4Address(first), ipaddress.IPv4Address(last)),) if first <= last else ()

@@ -1,0 +1,140 @@
+"""Who uses a network: the nics of instances and profiles, other networks. Read from the mirrored rows of their owners."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from chassis.key_types import is_true
+from chassis.store import Mirror, Store, Versioned
+from rows.control import PROJECT, Project
+from rows.instance import INSTANCE, Instance
+from rows.network import NETWORK, Network
+from rows.profile import PROFILE, Profile
+from services.network.dhcp import Host
+
+T = TypeVar("T", bound=msgspec.Struct)
+DEFAULT = "default"
+ON_PARENT = ("bridged", "macvlan", "ipvlan", "physical", "routed", "sriov")
+
+
+@dataclass(frozen=True, slots=True)
+class Nic:
+    """A nic as its instance has it, profiles merged. `volatile` are its volatile.<device>.* keys without that prefix."""
+
+    project: str
+    instance: str
+    device: str
+    config: Mapping[str, str]
+    volatile: Mapping[str, str]
+
+    @property
+    def hwaddr(self) -> str:
+        return (self.config.get("hwaddr") or self.volatile.get("hwaddr", "")).lower()
+
+    @property
+    def network(self) -> str:
+        """The network or bridge that it hangs on, "" for none."""
+        return self.config.get("network") or (
+            self.config.get("parent", "") if self.config.get("nictype") == "bridged" else ""
+        )
+
+    def dhcp(self) -> Host:
+        """What DHCP should know of it; "none" is no address."""
+        fixed = {name: self.config.get(f"{name}.address", "") for name in ("ipv4", "ipv6")}
+        found = {name: "" if text == "none" else text for name, text in fixed.items()}
+        return Host(self.project, self.instance, self.device, self.hwaddr, found["ipv4"], found["ipv6"])
+
+
+def is_nic(device: Mapping[str, str]) -> bool:
+    return device.get("type") == "nic"
+
+
+def hangs_on(device: Mapping[str, str], network: str) -> bool:
+    """Whether a device uses this network, by name or by its interface."""
+    if not is_nic(device):
+        return False
+    by_parent = device.get("nictype") in ON_PARENT and device.get("parent") == network
+    return device.get("network") == network or by_parent
+
+
+def url(path: str, project: str) -> str:
+    """A path as LXD shows it: with the project unless it is the default one."""
+    return path if project == DEFAULT else f"{path}?project={quote(project, safe='')}"
+
+
+class Usage:
+    """The rows that can refer to networks."""
+
+    def __init__(self, store: Store) -> None:
+        self.projects: Mirror[Project] = store.mirror(PROJECT)
+        self.instances: Mirror[Instance] = store.mirror(INSTANCE)
+        self.profiles: Mirror[Profile] = store.mirror(PROFILE)
+        self.networks: Mirror[Network] = store.mirror(NETWORK)
+
+    def has(self, project: str, feature: str) -> bool:
+        """Whether a project has its own networks or profiles. A project that was not seen counts as having its own profiles only."""
+        if project == DEFAULT:
+            return True
+        row = self.projects.get(project)
+        if row is None:
+            return feature != "networks"
+        return is_true(row.value.config.get(f"features.{feature}", ""))
+
+    def project_of(self, project: str) -> str:
+        """The project whose networks this one uses."""
+        return project if self.has(project, "networks") else DEFAULT
+
+    def devices(self, instance: Instance) -> dict[str, dict[str, str]]:
+        """Devices with those of the profiles; a device of the same name replaces the whole device."""
+        holder = instance.project if self.has(instance.project, "profiles") else DEFAULT
+        merged: dict[str, dict[str, str]] = {}
+        for name in instance.profiles:
+            row = self.profiles.get(holder, name)
+            if row is not None:
+                merged.update(row.value.devices)
+        return merged | instance.devices
+
+    def nics_of(self, instance: Instance) -> Iterator[Nic]:
+        for name, device in self.devices(instance).items():
+            if is_nic(device):
+                prefix = f"volatile.{name}."
+                volatile = {key[len(prefix) :]: text for key, text in instance.config.items() if key.startswith(prefix)}
+                yield Nic(instance.project, instance.name, name, device, volatile)
+
+    def nics(self, project: str, network: str) -> Iterator[Nic]:
+        """Every nic of an instance that hangs on this network of this project."""
+        for row in self.instances.select():
+            if self.project_of(row.value.project) == project:
+                yield from (nic for nic in self.nics_of(row.value) if hangs_on(nic.config, network))
+
+    def used_by(self, project: str, name: str) -> list[str]:
+        """URLs in LXD's order: networks, profiles, instances."""
+        return [url_ for url_, _ in self.users(project, name)]
+
+    def users(self, project: str, name: str) -> list[tuple[str, str]]:
+        """(URL, project) of each user."""
+        found = [
+            (url(f"/1.0/networks/{row.value.name}", row.value.project), row.value.project)
+            for row in _sorted(self.networks.select())
+            if name in (row.value.config.get("network"), row.value.config.get("parent")) and row.value.name != name
+        ]
+        for profile in _sorted(self.profiles.select()):
+            holder = profile.value.project
+            if self.project_of(holder) == project and any(hangs_on(d, name) for d in profile.value.devices.values()):
+                found.append((url(f"/1.0/profiles/{profile.value.name}", holder), holder))
+        for instance in _sorted(self.instances.select()):
+            value = instance.value
+            if self.project_of(value.project) != project:
+                continue
+            if any(hangs_on(device, name) for device in self.devices(value).values()):
+                found.append((url(f"/1.0/instances/{value.name}", value.project), value.project))
+        return found
+
+
+def _sorted(rows: Iterable[Versioned[T]]) -> list[Versioned[T]]:
+    return sorted(rows, key=lambda row: row.key)
