@@ -1,0 +1,1 @@
+"""Storage: pools, volumes, their snapshots and backups."""

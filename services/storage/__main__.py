@@ -1,0 +1,56 @@
+"""Wiring of the storage service."""
+
+from __future__ import annotations
+
+from chassis import service
+from chassis.converge import Converge
+from chassis.kinds import Versioned
+from chassis.sagas import Sagas
+from rows.image import IMAGE, Image
+from services.storage.cache import Trees
+from services.storage.drivers import host
+from services.storage.image_files import ImageSource
+from services.storage.parts import Parts
+from services.storage.places import Places
+from services.storage.placing import Placing
+from services.storage.pool import Pools
+from services.storage.sagas import pool as pool_sagas
+from services.storage.volume import Volumes
+
+SWEEP = 3600.0  # seconds between sweeps of the cache and attempts to open what could not be opened
+
+
+async def wire(part: service.Part) -> None:
+    images = part.store.mirror(IMAGE)
+    by_fingerprint = images.index("fingerprint", lambda image: [image.fingerprint])
+    places = Places(part.directory, part.store)
+    source = ImageSource(part.directory)
+    trees = Trees(part.directory, source, lambda fingerprint: by_fingerprint.count(fingerprint) > 0)
+    parts = Parts(places, source, trees, part.member)
+    sagas = Sagas(part.store, part.name, pool_sagas.SAGAS, parts=parts, member=part.member)
+    placing = Placing(part.store, parts)
+
+    async def tidy() -> None:
+        await trees.sweep()
+        await places.reopen_broken()
+
+    keeper = Converge("storage", tidy, every=SWEEP, settle=1.0)
+
+    async def prepare() -> None:
+        await host.remove_tree(*source.sweep())
+        await places.open_all()
+
+    def image_changed(_key: tuple[str, ...], old: Versioned[Image] | None, new: Versioned[Image] | None) -> None:
+        if old is not None and new is None:
+            keeper.wake()
+
+    images.watch(image_changed)
+    part.before_ready(prepare)
+    part.before_ready(sagas.start)
+    part.keep(keeper.run, "tidy")
+    part.at_end(sagas.stop)
+    part.serve(Pools(part.store, parts, sagas), Volumes(part.store, parts, placing))
+
+
+if __name__ == "__main__":
+    service.main("storage", wire)

@@ -1,0 +1,75 @@
+"""Volumes that are folders: what dir and btrfs have in common, which is where things lie and how names change."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from chassis import errors
+from services.storage.drivers import host
+from services.storage.drivers.driver import Driver, Space
+from services.storage.drivers.volume import GONE, LAYOUT, WORK, VolumeName
+
+
+class TreeDriver(Driver):
+    """A mounted folder with LXD's layout in it."""
+
+    def path(self, volume: VolumeName) -> Path:
+        return self.place.path / volume.path
+
+    def work(self, volume: VolumeName) -> Path:
+        return self.place.path / volume.work_path
+
+    def lay_out(self) -> None:
+        """The folders that hold volumes."""
+        for name in LAYOUT:
+            folder = self.place.path / name
+            folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+            folder.chmod(0o711)
+
+    def halves(self) -> list[Path]:
+        """What a killed process left half made or half removed."""
+        folders = [self.place.path / name for name in LAYOUT]
+        nested = [
+            inner
+            for folder in folders
+            if folder.name.endswith("-snapshots") and folder.is_dir()
+            for inner in folder.iterdir()
+        ]
+        return host.leftovers([*folders, *(path for path in nested if path.is_dir())], (WORK, GONE))
+
+    async def exists(self, volume: VolumeName) -> bool:
+        return self.path(volume).is_dir()
+
+    async def mount(self, volume: VolumeName) -> Path:
+        path = self.path(volume)
+        if not path.is_dir():
+            raise errors.NotFound("Storage pool volume not found")
+        return path
+
+    async def rename(self, volume: VolumeName, target: VolumeName) -> None:
+        self._rename(self.path(volume), self.path(target))
+        if not volume.snapshot:
+            self._rename(self.place.path / volume.snapshots_path, self.place.path / target.snapshots_path)
+
+    @staticmethod
+    def _rename(old: Path, new: Path) -> None:
+        """Idempotent: what is not there any more was renamed by an earlier run."""
+        if not os.path.lexists(old):
+            return
+        if os.path.lexists(new):
+            raise errors.Conflict("Volume by that name already exists")
+        new.parent.mkdir(mode=0o711, exist_ok=True)
+        old.rename(new)
+
+    def forget_snapshots_folder(self, volume: VolumeName) -> None:
+        """Remove the folder of a volume's snapshots if it is empty."""
+        with suppress(OSError):
+            (self.place.path / volume.snapshots_path).rmdir()
+
+    async def space(self) -> Space:
+        found = os.statvfs(self.place.path)
+        free = found.f_bfree * found.f_frsize
+        total = found.f_blocks * found.f_frsize
+        return Space(total - free, total, found.f_files - found.f_ffree, found.f_files)
