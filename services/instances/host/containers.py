@@ -1,0 +1,406 @@
+"""The containers of this server: started, stopped, watched, and taken over by the next life of the service.
+
+What runs is a fact of the kernel: each running container is held here by the pidfds of its init and of its liblxc monitor. One that has
+ended is told of once (`on_exit`), when its monitor is gone too, and with it its cgroups, its namespaces and its nics' move home.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hashlib
+import os
+import shutil
+import signal
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from chassis.errors import Internal
+from services.instances.host import cgroups, layout, lxcconfig, process
+from services.instances.host.cgroups import Groups, Machine
+from services.instances.host.process import Watched
+from services.instances.host.spec import Exit, Key, Live, Spec
+from services.instances.host.starter import Starter
+
+LINGER = 10.0  # seconds that a monitor may take to clear up after its init
+TAKE_OVER = 60.0  # seconds for starts that an earlier life of the service has begun
+FREEZING = 10.0
+POLL = 0.002
+CONFIG = "lxc.conf"
+STARTED = "started"  # what the child of a start says
+HALT, REBOOT = signal.SIGRTMIN + 3, signal.SIGRTMIN + 5  # what systemd waits for
+
+
+@dataclass
+class Running:
+    """One that runs, or whose monitor is clearing up after it."""
+
+    init: Watched
+    monitor: Watched
+    since: float
+    groups: Groups
+    cpus: frozenset[int]
+    gone: asyncio.Event
+
+
+class Containers:
+    """All of one server, in `directory`/instances. `on_exit` is called on the loop."""
+
+    def __init__(self, directory: Path, starter: Starter, on_exit: Callable[[Key, Exit], None]) -> None:
+        self.directory = directory / "instances"
+        self.starter = starter
+        self._on_exit = on_exit
+        self._running: dict[Key, Running] = {}
+        self._turns: dict[Key, asyncio.Lock] = {}
+        self._watches: set[asyncio.Task[None]] = set()
+        self._token = hashlib.sha256(str(self.directory.resolve()).encode()).hexdigest()[:8]
+        self.layout = layout.detect()
+        self.machine: Machine = cgroups.machine(self.layout)
+        self._host = lxcconfig.Host()
+
+    # -- the life of the service
+
+    async def open(self) -> None:
+        """Take over what runs; end what is neither running nor stopped; clear what dead ones have left."""
+        self.directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+        self._host = await asyncio.to_thread(self._probe)
+        await asyncio.wait_for(asyncio.to_thread(self._await_starts), TAKE_OVER)
+        folders = [path.name for path in self.directory.iterdir() if (path / CONFIG).exists()]
+        for folder, state, pid in await self._query(folders):
+            key = Key.of_folder(folder)
+            if state in ("RUNNING", "FROZEN", "FREEZING", "THAWED") and pid > 0 and self._adopt(key, pid):
+                continue
+            if state != "STOPPED":
+                await asyncio.to_thread(self._end_half_done, key, pid)
+        await asyncio.to_thread(self._sweep)
+
+    async def close(self) -> None:
+        """Let go of everything; what runs goes on."""
+        for task in self._watches:
+            task.cancel()
+        await asyncio.gather(*self._watches, return_exceptions=True)
+        for found in self._running.values():
+            found.init.close()
+            found.monitor.close()
+        self._running.clear()
+
+    def _await_starts(self) -> None:
+        """Wait for the starts that an earlier life has begun: each holds a byte of this file locked."""
+        lock = os.open(self.directory / ".starting", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX)
+        finally:
+            os.close(lock)
+
+    async def _query(self, folders: list[str]) -> list[tuple[str, str, int]]:
+        """Folder, liblxc's state and init pid of each."""
+        if not folders:
+            return []
+        status = await self.starter.submit({"job": "query", "names": folders, "path": str(self.directory)})
+        found: list[tuple[str, str, int]] = []
+        while (line := await status.line()) is not None:
+            folder, state, pid = line.rsplit(" ", 2)
+            found.append((folder, state, int(pid)))
+        return found
+
+    def _end_half_done(self, key: Key, pid: int) -> None:
+        with suppress(ProcessLookupError):
+            if pid > 0:
+                os.kill(pid, signal.SIGKILL)
+        self._purge(key)
+
+    def _sweep(self) -> None:
+        """Groups of this server whose container does not run."""
+        running = {self._payload(key) for key in self._running}
+        for hierarchy in self.layout.hierarchies:
+            for path in hierarchy.group("").glob(f"lxc.*.{self._token}.*"):
+                kind, _, folder = path.name.partition(f".{self._token}.")
+                if kind in ("lxc.payload", "lxc.monitor") and f"lxc.payload.{self._token}.{folder}" not in running:
+                    self._purge(Key.of_folder(folder))
+        self._drop_pivot()
+
+    # -- names
+
+    def folder(self, key: Key) -> Path:
+        return self.directory / key.folder_name
+
+    def logs(self, key: Key) -> Path:
+        """Where lxc.conf, lxc.log, console.log and recorded output lie."""
+        return self.folder(key) / lxcconfig.LOGS
+
+    def _payload(self, key: Key) -> str:
+        return f"lxc.payload.{self._token}.{key.folder_name}"
+
+    def _monitor(self, key: Key) -> str:
+        return f"lxc.monitor.{self._token}.{key.folder_name}"
+
+    @property
+    def _pivot(self) -> str:
+        return f"lxc.pivot.{self._token}"
+
+    def groups(self, key: Key) -> Groups:
+        return Groups(self.layout, self._payload(key))
+
+    def _turn(self, key: Key) -> asyncio.Lock:
+        return self._turns.setdefault(key, asyncio.Lock())
+
+    # -- state
+
+    def state(self, key: Key) -> Live | None:
+        """None: it is stopped. One that is going down counts as live until nothing of it is left."""
+        found = self._running.get(key)
+        return None if found is None else Live(found.init.pid, found.groups.frozen, found.since)
+
+    def running(self) -> dict[Key, int]:
+        """Init pids."""
+        return {key: found.init.pid for key, found in self._running.items()}
+
+    def _need(self, key: Key) -> Running:
+        found = self._running.get(key)
+        if found is None:
+            raise Internal("The instance is not running")
+        return found
+
+    # -- start
+
+    async def start(self, spec: Spec) -> int:
+        """The pid of its init. One that runs already is left alone. Raises Internal in liblxc's words; nothing is left then."""
+        async with self._turn(spec.key):
+            found = self._running.get(spec.key)
+            if found is not None and not found.init.ended.done():
+                return found.init.pid
+            if found is not None:
+                await found.gone.wait()
+            cpus = self._choose_cpus(spec.config)
+            await asyncio.to_thread(self._prepare, spec, cpus)
+            return await asyncio.shield(asyncio.ensure_future(self._start(spec.key)))
+
+    async def _start(self, key: Key) -> int:
+        """Not to be cancelled half way: the start would go on without being known."""
+        status = await self.starter.submit({"job": "start", "name": key.folder_name, "path": str(self.directory)})
+        said: list[str] = []
+        while (line := await status.line()) is not None:
+            said.append(line)
+        word, _, pid = said[-1].partition(" ") if said else ("", "", "")
+        if word == STARTED and pid.isdigit() and self._adopt(key, int(pid)):
+            return int(pid)
+        await asyncio.to_thread(self._purge, key)
+        self._drop_pivot()
+        if word == STARTED:
+            raise Internal("The container ended as soon as it was started")
+        raise Internal(
+            f"Failed to start the container: {self._complaint(key) or ' '.join(said) or 'the start was cut off'}"
+        )
+
+    def _prepare(self, spec: Spec, cpus: set[int] | None) -> None:
+        """What liblxc reads, written anew."""
+        folder, logs = self.folder(spec.key), self.logs(spec.key)
+        logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._purge(spec.key)
+        with suppress(FileNotFoundError):
+            (folder / lxcconfig.TARGET).unlink()
+        with suppress(FileNotFoundError):
+            (logs / lxcconfig.LOG).replace(logs / f"{lxcconfig.LOG}.old")
+        limits = tuple(setting.line for setting in cgroups.plan(spec.config, self.machine, cpus))
+        place = lxcconfig.Place(
+            folder, self._payload(spec.key), self._monitor(spec.key), self._pivot, spec.idmap is not None, None, limits
+        )
+        text = lxcconfig.file_of(spec, place, self._host)
+        (folder / lxcconfig.HOOK).write_text(lxcconfig.hook_of(place))
+        (folder / CONFIG).write_text(text)
+
+    def _complaint(self, key: Key) -> str:
+        """The errors of its log, without liblxc's places in its source."""
+        try:
+            lines = (self.logs(key) / lxcconfig.LOG).read_text(errors="replace").splitlines()
+        except OSError:
+            return ""
+        errors = [line.split(" - ", 2)[-1] for line in lines if " ERROR " in line]
+        return "; ".join(errors[-4:])
+
+    def _probe(self) -> lxcconfig.Host:
+        points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+        return lxcconfig.probe(self.layout.unified, self.layout.get("devices") is not None, mounted=points)
+
+    def _choose_cpus(self, config: Mapping[str, str]) -> set[int] | None:
+        """For a limits.cpu that is a number: the CPUs that fewest others are bound to."""
+        text = config.get("limits.cpu", "")
+        if not text.isdigit():
+            return None
+        load = {cpu: sum(cpu in found.cpus for found in self._running.values()) for cpu in self.machine.cpus}
+        return set(sorted(self.machine.cpus, key=lambda cpu: (load[cpu], cpu))[: int(text)])
+
+    # -- the watch
+
+    def _adopt(self, key: Key, pid: int) -> bool:
+        """Watch a container by its init; false if that has ended."""
+        try:
+            init = Watched(pid)
+        except ProcessLookupError:
+            return False
+        try:
+            monitor, since = Watched(process.parent(pid)), process.since(pid)
+        except ProcessLookupError:
+            init.close()
+            return False
+        groups = self.groups(key)
+        bound = cgroups.cpu_set(groups.read("cpuset", "cpuset.cpus"))
+        cpus = frozenset() if bound >= set(self.machine.cpus) else frozenset(bound)
+        found = Running(init, monitor, since, groups, cpus, asyncio.Event())
+        self._running[key] = found
+        task = asyncio.ensure_future(self._watch(key, found))
+        self._watches.add(task)
+        task.add_done_callback(self._watches.discard)
+        return True
+
+    async def _watch(self, key: Key, found: Running) -> None:
+        """Wait for the end of both, then clear up and tell."""
+        await asyncio.wait((found.init.ended, found.monitor.ended), return_when=asyncio.FIRST_COMPLETED)
+        if not await found.monitor.wait(LINGER):
+            found.monitor.signal(signal.SIGKILL)
+        if not found.init.ended.done():  # the monitor was killed; the kernel kills its init with it
+            found.init.signal(signal.SIGKILL)
+            await found.init.wait(LINGER)
+        found.init.close()
+        found.monitor.close()
+        target = self._target(key)
+        await asyncio.to_thread(self._purge, key)
+        del self._running[key]
+        self._drop_pivot()
+        found.gone.set()
+        self._on_exit(key, Exit(target, found.init.pid))
+
+    def _target(self, key: Key) -> Literal["stop", "reboot"]:
+        with suppress(OSError):
+            if (self.folder(key) / lxcconfig.TARGET).read_text().strip() == "reboot":
+                return "reboot"
+        return "stop"
+
+    def _purge(self, key: Key) -> None:
+        """Kill and remove whatever is left in its groups. liblxc has done it already but when something was killed under it."""
+        payload, monitor = self.groups(key), Groups(self.layout, self._monitor(key))
+        for groups in (payload, monitor):
+            for _ in range(200):
+                if not groups.exist or groups.remove():
+                    break
+                with suppress(Internal, OSError):
+                    groups.set_frozen(False)
+                for pid in groups.pids():
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                signal.sigtimedwait((), 0.005)
+
+    def _drop_pivot(self) -> None:
+        """liblxc never removes the group that its monitors leave through."""
+        if not self._running:
+            Groups(self.layout, self._pivot).remove()
+
+    # -- stop
+
+    async def shutdown(self, key: Key, timeout: float | None = None) -> bool:
+        """Ask its init to stop; whether it went down within `timeout` seconds. One that is stopped has done so."""
+        return await self._ask(key, "lxc.signal.halt", HALT, signal.SIGPWR, timeout)
+
+    async def reboot(self, key: Key, timeout: float | None = 0.0) -> bool:
+        """Ask its init to reboot; the end that follows has the target "reboot"."""
+        return await self._ask(key, "lxc.signal.reboot", REBOOT, signal.SIGINT, timeout)
+
+    async def _ask(self, key: Key, setting: str, modern: int, classic: int, timeout: float | None) -> bool:
+        found = self._running.get(key)
+        if found is None:
+            return True
+        number = self._configured_signal(key, setting)
+        if number is None:
+            number = modern if process.blocks(found.init.pid, modern) else classic
+        found.init.signal(number)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(found.gone.wait(), timeout)
+        return found.gone.is_set()
+
+    def _configured_signal(self, key: Key, setting: str) -> int | None:
+        """From raw.lxc: a number, "SIGTERM", "SIGRTMIN+3"."""
+        with suppress(OSError):
+            for line in reversed((self.folder(key) / CONFIG).read_text().splitlines()):
+                name, _, value = line.partition("=")
+                if name.strip() == setting:
+                    return signal_number(value.strip())
+        return None
+
+    async def kill(self, key: Key) -> None:
+        """Stop it by force. Returns when nothing of it is left; may be called at any time."""
+        found = self._running.get(key)
+        if found is None:
+            await asyncio.to_thread(self._purge, key)
+            return
+        found.init.signal(signal.SIGKILL)
+        with suppress(OSError, Internal):
+            found.groups.set_frozen(False)
+        await found.gone.wait()
+
+    # -- freeze
+
+    async def freeze(self, key: Key) -> None:
+        """Raises Internal if it cannot be done in time; it runs on then."""
+        await self._set_frozen(key, True)
+
+    async def unfreeze(self, key: Key) -> None:
+        await self._set_frozen(key, False)
+
+    async def _set_frozen(self, key: Key, frozen: bool) -> None:
+        found = self._need(key)
+        deadline = asyncio.get_running_loop().time() + FREEZING
+        try:
+            found.groups.set_frozen(frozen)
+            while found.groups.frozen != frozen:
+                if asyncio.get_running_loop().time() > deadline:
+                    found.groups.set_frozen(False)
+                    raise Internal(f"Failed to {'freeze' if frozen else 'unfreeze'} within {FREEZING:g}s")
+                await asyncio.sleep(POLL)
+        except OSError as error:
+            raise Internal(f"Failed to {'freeze' if frozen else 'unfreeze'}: {error.strerror}") from None
+
+    # -- limits
+
+    async def apply_limits(self, key: Key, old: Mapping[str, str], new: Mapping[str, str]) -> None:
+        """Make a running container go by new limits.*. Raises Internal naming file and value."""
+        found = self._running.get(key)
+        if found is None:
+            return
+        before = cgroups.plan(old, self.machine, set(found.cpus) or None, complete=True)
+        cpus = self._choose_cpus(new) if old.get("limits.cpu") != new.get("limits.cpu") else set(found.cpus) or None
+        after = cgroups.plan(new, self.machine, cpus, complete=True)
+        changed = {
+            setting.controller
+            for setting in after
+            if [s for s in before if s.controller == setting.controller]
+            != [s for s in after if s.controller == setting.controller]
+        }
+        await asyncio.to_thread(found.groups.apply, tuple(s for s in after if s.controller in changed))
+        if cpus is not None:
+            found.cpus = frozenset(cpus)
+
+    # -- folders
+
+    async def rename(self, old: Key, new: Key) -> None:
+        """Of a stopped one. Done already is as good."""
+        if self.folder(old).exists():
+            self.folder(old).rename(self.folder(new))
+
+    async def forget(self, key: Key) -> None:
+        """Remove its folder. Done already is as good."""
+        await asyncio.to_thread(shutil.rmtree, self.folder(key), ignore_errors=True)
+        self._turns.pop(key, None)
+
+
+def signal_number(text: str) -> int | None:
+    """Of "15", "SIGTERM", "TERM", "SIGRTMIN+3"."""
+    if text.isdigit():
+        return int(text)
+    name, plus, offset = text.partition("+")
+    found = getattr(signal, name if name.startswith("SIG") else f"SIG{name}", None)
+    if found is None:
+        return None
+    return int(found) + (int(offset) if plus and offset.isdigit() else 0)

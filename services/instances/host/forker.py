@@ -1,0 +1,235 @@
+"""The starter process: `python -I -S forker.py FD FOLDER_OF_LXC`. Never imported by the service (see `starter`).
+
+One single-threaded process that has liblxc loaded, reads jobs from a socket and forks one child for each. liblxc moves whoever
+starts a container between cgroups, and a fork of this little process costs a tenth of starting Python. Each container's monitor is
+such a fork and shares its pages with this process, so it imports next to nothing (the C halves `_socket`, `_signal` instead of
+`socket`, `signal`; `marshal` instead of json: both ends are the same interpreter) and never runs the collector.
+
+A job: 4 bytes of length (with the descriptors), then a marshalled dict. Its first descriptor is the status pipe that the child
+answers on, in lines; a reader that closes it tells the child of an attach to kill what it attached. End of file on the socket (the
+service is gone) ends this process; children go on by themselves.
+"""
+
+from __future__ import annotations
+
+import _signal as signal
+import _socket as socket  # type: ignore[import-not-found]
+import fcntl
+import gc
+import marshal
+import os
+import select
+import sys
+from collections.abc import Callable
+from typing import Any
+
+MOST_FDS = 8
+FD_BYTES = 4
+CMSG_CLOEXEC = 0x40000000
+TIOCSCTTY = 0x540E
+NOT_FOUND, NOT_EXECUTABLE, LOST = 127, 126, 255
+STARTED = "started"
+SAFE_PATH = (
+    "/nonexistent"  # without newuidmap in PATH liblxc writes id maps itself: any range, and two processes fewer a start
+)
+Job = dict[str, Any]
+
+_lxc: Any = None
+
+
+def container(job: Job) -> Any:
+    """liblxc's object. The file is not named "config", so that it is read exactly once."""
+    found = _lxc.Container(job["name"], job["path"])
+    found.load_config(f"{job['path']}/{job['name']}/lxc.conf")
+    return found
+
+
+def say(status: int, text: str) -> None:
+    """A line for the service; it may be gone."""
+    try:  # noqa: SIM105  (contextlib stays out of this process)
+        os.write(status, f"{text}\n".encode())
+    except OSError:
+        pass
+
+
+def start(job: Job, fds: list[int]) -> int:
+    """Bring a container to RUNNING. The lock is this process's alone (fcntl locks are not inherited): whoever takes over waits for it."""
+    lock = os.open(f"{job['path']}/.starting", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.lockf(lock, fcntl.LOCK_EX, 1, os.getpid())  # one byte each, so that starts do not wait for each other
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    for standard in range(3):
+        os.dup2(null, standard)
+    found = container(job)
+    if not found.start(False, True, True):
+        say(fds[0], "failed")
+        return 1
+    say(fds[0], f"{STARTED} {found.init_pid}")
+    return 0
+
+
+def attach(job: Job, fds: list[int]) -> int:
+    """Run a command in a container and tell its pid and how it ended."""
+    status, stdin, stdout, stderr = fds
+    options = {
+        "stdin": stdin,
+        "stdout": stdout,
+        "stderr": stderr,
+        "uid": job["uid"],
+        "gid": job["gid"],
+        "initial_cwd": "/",
+    }
+    pid = container(job).attach(execute, job, **options)
+    if pid < 0:
+        say(status, "failed")
+        return 1
+    for used in {0, 1, 2, stdin, stdout, stderr}:
+        os.close(used)
+    say(status, f"pid {pid}")
+    say(status, f"exit {await_end(pid, status)}")
+    return 0
+
+
+def await_end(pid: int, status: int) -> int:
+    """The exit code of a child (128 + n for signal n). It is killed when nobody reads the status pipe any more."""
+    child = os.pidfd_open(pid)
+    poll = select.poll()
+    poll.register(child, select.POLLIN)
+    poll.register(status, 0)
+    for ready, _ in poll.poll():
+        if ready == status:
+            signal.pidfd_send_signal(child, signal.SIGKILL)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return code if code >= 0 else 128 - code
+
+
+def execute(job: Job) -> int:
+    """Becomes the command; runs inside the container, so nothing may be imported from here on. The result is its exit code."""
+    for name in ("SIGPIPE", "SIGXFSZ", "SIGCHLD", "SIGTERM", "SIGHUP"):
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.umask(0o022)
+    try:
+        os.setsid()
+        if job["tty"]:
+            fcntl.ioctl(0, TIOCSCTTY, 0)
+    except OSError:
+        pass
+    try:
+        os.chdir(job["cwd"])
+    except OSError:
+        os.chdir("/")
+    return become(job["command"], job["environment"])
+
+
+def become(command: list[str], environment: dict[str, str]) -> int:
+    """As execvp, with the PATH of the environment; returns only on failure."""
+    word = command[0]
+    folders = [""] if "/" in word else [f"{folder}/" for folder in environment.get("PATH", "").split(":")]
+    code = NOT_FOUND
+    for folder in folders:
+        try:
+            os.execve(folder + word, command, environment)
+        except OSError as error:
+            if error.errno == 8:  # ENOEXEC: a script without an interpreter line
+                try:
+                    os.execve("/bin/sh", ["/bin/sh", folder + word, *command[1:]], environment)
+                except OSError:
+                    code = NOT_EXECUTABLE
+            elif error.errno not in (2, 20):  # ENOENT, ENOTDIR
+                code = NOT_EXECUTABLE
+        except ValueError:
+            return NOT_EXECUTABLE
+    return code
+
+
+def query(job: Job, fds: list[int]) -> int:
+    """State and init pid of containers, by liblxc's own means: lines `name state pid`."""
+    for name in job["names"]:
+        found = _lxc.Container(name, job["path"])
+        say(fds[0], f"{name} {found.state} {found.init_pid}")
+    return 0
+
+
+JOBS: dict[str, Callable[[Job, list[int]], int]] = {"start": start, "attach": attach, "query": query}
+
+
+def run(job: Job, fds: list[int]) -> None:
+    """The child of one job. It keeps no descriptor but those of the job."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    low = 3
+    for kept in sorted(fds):
+        os.closerange(low, kept)
+        low = kept + 1
+    os.closerange(low, 65536)
+    code = LOST
+    try:
+        code = JOBS[job["job"]](job, fds)
+    except BaseException as error:
+        say(fds[0], f"error {type(error).__name__}: {error}")
+    os._exit(code)
+
+
+def reap(*_: object) -> None:
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
+def receive(channel: Any) -> tuple[bytes, list[int]]:
+    """The next job as bytes, with its descriptors. Raises EOFError."""
+    space = socket.CMSG_SPACE(MOST_FDS * FD_BYTES)
+    data, ancillary, _, _ = channel.recvmsg(4, space, CMSG_CLOEXEC)
+    fds = [
+        int.from_bytes(raw[at : at + FD_BYTES], sys.byteorder)
+        for level, kind, raw in ancillary
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS
+        for at in range(0, len(raw) - len(raw) % FD_BYTES, FD_BYTES)
+    ]
+    length = int.from_bytes(data + exactly(channel, 4 - len(data)), "big")
+    return exactly(channel, length), fds
+
+
+def exactly(channel: Any, length: int) -> bytes:
+    parts = []
+    while length > 0:
+        part = channel.recv(length)
+        if not part:
+            raise EOFError
+        parts.append(part)
+        length -= len(part)
+    return b"".join(parts)
+
+
+def main() -> None:
+    global _lxc
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    sys.path.insert(0, sys.argv[2])
+    import _lxc as binding  # type: ignore[import-not-found]
+
+    _lxc = binding
+    sys.path.clear()
+    sys.meta_path.clear()
+    os.environ.clear()
+    os.environ["PATH"] = SAFE_PATH
+    os.chdir("/")
+    signal.signal(signal.SIGCHLD, reap)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    while True:
+        try:
+            data, fds = receive(channel)
+        except (EOFError, ConnectionError):
+            return
+        if os.fork() == 0:
+            channel.close()
+            run(marshal.loads(data), fds)
+        for fd in fds:
+            os.close(fd)
+
+
+if __name__ == "__main__":
+    main()
