@@ -1,0 +1,309 @@
+"""Profiles: configuration and devices that instances share, applied in order below their own.
+
+What always holds: the default project has a profile "default", which can be neither renamed nor deleted, and so has every project with
+profiles of its own; a profile in use is not deleted; a change reaches the running instances that use it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, ClassVar
+
+import msgspec
+import structlog
+
+from chassis import documents, listing
+from chassis.calls import Call
+from chassis.errors import BadRequest, Conflict, Fault, Forbidden, Internal, NotFound
+from chassis.operations import SUCCESS, requestor_of
+from chassis.store import Change, Versioned
+from gen.nubibus.instances.v1 import profile_pb2
+from gen.nubibus.rest.v1 import rest_pb2
+from rows.instance import INSTANCE
+from rows.profile import PROFILE, Profile
+from services.instances import change as changes
+from services.instances import keys, names, rules
+from services.instances.body import ProfileBody, given, read, set_keys
+from services.instances.expansion import Expanded, expand, root_disk
+from services.instances.occurrences import of_profile
+from services.instances.parts import Parts
+from services.instances.projects import DEFAULT
+from services.instances.roster import Member
+from services.instances.sagas import update
+from services.instances.sagas.subject import locks
+
+log = structlog.get_logger()
+
+
+def check(profile: Profile) -> None:
+    """The profile by itself. Raises BadRequest in LXD's words."""
+    keys.validate_profile(profile.config)
+    try:
+        rules.check_devices(profile.devices)
+    except Internal as fault:
+        raise BadRequest(fault.text.removeprefix("Invalid devices: ")) from None
+
+
+def editable(profile: Profile) -> dict[str, Any]:
+    return {"config": profile.config, "description": profile.description, "devices": profile.devices}
+
+
+class Profiles:
+    """The servicer."""
+
+    service: ClassVar[str] = "nubibus.instances.v1.Profiles"
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self.roster = parts.roster
+
+    # Reading.
+
+    def _holder(self, project: str) -> str:
+        return self.roster.projects.of_profiles(project or DEFAULT)
+
+    def _one(self, project: str, name: str) -> Versioned[Profile]:
+        row = self.roster.profiles.get(self._holder(project), name)
+        if row is None:
+            raise NotFound("Profile not found")
+        return row
+
+    def describe(self, profile: Profile) -> dict[str, Any]:
+        users = self.roster.using_profile(profile.project, profile.name)
+        return {
+            "config": dict(sorted(profile.config.items())),
+            "description": profile.description,
+            "devices": profile.devices,
+            "name": profile.name,
+            "used_by": [names.instance_url(member.value.project, member.value.name) for member in users],
+        }
+
+    async def List(self, request: profile_pb2.ListProfilesRequest, call: Call) -> AsyncIterator[rest_pb2.Chunk]:
+        rows = sorted(self.roster.profiles.select(self._holder(request.project)), key=lambda row: row.key)
+        wanted = listing.parse_filter(request.filter)
+        found = [self.describe(row.value) for row in rows] if request.recursion or wanted else []
+        if wanted:
+            found = [profile for profile in found if wanted.matches(profile)]
+        if request.recursion:
+            pieces = [documents.render(profile) for profile in found]
+        else:
+            listed = [profile["name"] for profile in found] if wanted else [row.value.name for row in rows]
+            pieces = [documents.render(names.profile_url(request.project or DEFAULT, name)) for name in listed]
+        async for chunk in listing.chunks(pieces):
+            yield chunk
+
+    async def Get(self, request: profile_pb2.ProfileRequest, call: Call) -> rest_pb2.Document:
+        row = self._one(request.project, request.name)
+        return documents.document(self.describe(row.value), editable=editable(row.value), revision=row.revision)
+
+    # Changing.
+
+    async def Create(self, request: profile_pb2.CreateProfileRequest, call: Call) -> rest_pb2.Document:
+        body: ProfileBody = read(request.body, ProfileBody)
+        profile = Profile(
+            project=self._holder(request.project),
+            name=names.profile_name(body.name),
+            description=given(body.description, ""),
+            config=set_keys(given(body.config, {})),
+            devices=given(body.devices, {}),
+        )
+        check(profile)
+        exists = Internal(f'Error inserting "{profile.name}" into database: The profile already exists')
+        if self.roster.profiles.get(profile.project, profile.name) is not None:
+            raise exists
+        put = Change().put(PROFILE, profile, expect=0)
+        put.event(
+            of_profile(
+                "profile-created", profile.project, profile.name, requestor=requestor_of(), location=self.parts.member
+            )
+        )
+        try:
+            revision = await self.parts.store.commit(put)
+        except Conflict:
+            raise exists from None
+        return documents.empty(location=f"/1.0/profiles/{profile.name}", revision=revision)
+
+    async def Put(self, request: profile_pb2.PutProfileRequest, call: Call) -> rest_pb2.Document:
+        row, body = self._asked(request)
+        new = msgspec.structs.replace(
+            row.value,
+            description=given(body.description, ""),
+            config=set_keys(given(body.config, {})),
+            devices=given(body.devices, {}),
+        )
+        return await self._update(row, new)
+
+    async def Patch(self, request: profile_pb2.PutProfileRequest, call: Call) -> rest_pb2.Document:
+        row, body = self._asked(request)
+        new = msgspec.structs.replace(
+            row.value,
+            description=given(body.description, row.value.description),
+            config=set_keys({**row.value.config, **given(body.config, {})}),
+            devices={**row.value.devices, **given(body.devices, {})},
+        )
+        return await self._update(row, new)
+
+    def _asked(self, request: profile_pb2.PutProfileRequest) -> tuple[Versioned[Profile], ProfileBody]:
+        row = self._one(request.project, request.name)
+        documents.check_if_match(request.if_match, documents.etag_of(editable(row.value)))
+        return row, read(request.body, ProfileBody)
+
+    async def _update(self, row: Versioned[Profile], new: Profile) -> rest_pb2.Document:
+        try:
+            check(new)
+        except BadRequest as fault:
+            raise Internal(fault.text) from None
+        users = [
+            (member, self._expanded_with(member, new)) for member in self.roster.using_profile(new.project, new.name)
+        ]
+        _refuse_rootless(users)
+        await self._check_users(new, users)
+        put = Change().put(PROFILE, new, expect=row.revision)
+        put.event(
+            of_profile("profile-updated", new.project, new.name, requestor=requestor_of(), location=self.parts.member)
+        )
+        revision = await self.parts.store.commit(put)
+        await self._reach(users)
+        return documents.empty(revision=revision)
+
+    def _expanded_with(self, member: Member, new: Profile) -> Expanded:
+        """What the instance will be when the profile is this."""
+        profiles = [
+            new if profile.name == new.name else profile
+            for profile in self.roster.profiles_of(member.value.project, member.value.profiles)
+        ]
+        return expand(profiles, member.value.config, member.value.devices)
+
+    async def _check_users(self, new: Profile, users: list[tuple[Member, Expanded]]) -> None:
+        """Its devices against this server, once for all who use it."""
+        if users and new.devices:
+            member, expanded = users[0]
+            only = Expanded(expanded.config, {**new.devices, **rules.root_of(expanded.devices)})
+            await rules.validate_expanded(
+                self.parts, member.value.project, member.value.name, member.value.type, member.value.config, only
+            )
+
+    async def _reach(self, users: list[tuple[Member, Expanded]]) -> None:
+        """Change what runs. The profile is saved already; LXD tells of those that failed and so do we."""
+        affected = [
+            (member, expanded) for member, expanded in users if changes.needs_host(self.parts, member, expanded)
+        ]
+        problems = await asyncio.gather(*(self._reach_one(member, expanded) for member, expanded in affected))
+        told = [problem for problem in problems if problem]
+        if told:
+            lines = "".join(f"\n - {text}" for text in told)
+            raise Internal(f"The following instances failed to update (profile change still saved):{lines}")
+
+    async def _reach_one(self, member: Member, expanded: Expanded) -> str:
+        project, name = member.value.project, member.value.name
+        args = {"name": name, "plan": changes.plan(member, None, expanded)}
+        try:
+            accepted = await self.parts.sagas.accept(
+                update.SAGA, args, project=project, resources=names.resources(project, name), locks=locks(project, name)
+            )
+            ended = await self.parts.sagas.operations.wait(accepted.id)
+        except Fault as fault:
+            return f"Project: {project}, Instance: {name}: {fault.text}"
+        return "" if ended.status_code == SUCCESS else f"Project: {project}, Instance: {name}: {ended.err}"
+
+    async def Rename(self, request: profile_pb2.PutProfileRequest, call: Call) -> rest_pb2.Document:
+        if request.name == DEFAULT:
+            raise Forbidden('The "default" profile cannot be renamed')
+        body: ProfileBody = read(request.body, ProfileBody)
+        new_name = names.profile_name(body.name)
+        row = self._one(request.project, request.name)
+        if self.roster.profiles.get(row.value.project, new_name) is not None:
+            raise Internal(f'Name "{new_name}" already in use')
+        put = Change().delete(PROFILE, row.key, expect=row.revision)
+        put.put(PROFILE, msgspec.structs.replace(row.value, name=new_name), expect=0)
+        for member in self.roster.using_profile(row.value.project, row.value.name):
+            profiles = tuple(new_name if name == row.value.name else name for name in member.value.profiles)
+            put.put(INSTANCE, msgspec.structs.replace(member.value, profiles=profiles), expect=member.row.revision)
+        context = {"old_name": row.value.name}
+        put.event(
+            of_profile(
+                "profile-renamed",
+                row.value.project,
+                new_name,
+                requestor=requestor_of(),
+                context=context,
+                location=self.parts.member,
+            )
+        )
+        revision = await self.parts.store.commit(put)
+        return documents.empty(location=f"/1.0/profiles/{new_name}", revision=revision)
+
+    async def Delete(self, request: profile_pb2.ProfileRequest, call: Call) -> rest_pb2.Document:
+        if request.name == DEFAULT:
+            raise Forbidden('The "default" profile cannot be deleted')
+        row = self._one(request.project, request.name)
+        if next(self.roster.using_profile(row.value.project, row.value.name), None) is not None:
+            raise BadRequest("Profile is currently in use")
+        put = Change().delete(PROFILE, row.key, expect=row.revision)
+        put.event(
+            of_profile(
+                "profile-deleted",
+                row.value.project,
+                row.value.name,
+                requestor=requestor_of(),
+                location=self.parts.member,
+            )
+        )
+        return documents.empty(revision=await self.parts.store.commit(put))
+
+
+def _refuse_rootless(users: list[tuple[Member, Expanded]]) -> None:
+    for _member, expanded in users:
+        try:
+            root_disk(expanded.active)
+        except ValueError:
+            raise Internal("At least one instance relies on this profile's root disk device") from None
+
+
+class DefaultProfiles:
+    """Every project with profiles of its own has a profile "default": made when the project appears, gone when it goes."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self.woken = asyncio.Event()
+        self.gone: set[str] = set()
+        parts.roster.projects.rows.watch(self._note)
+
+    def _note(self, key: tuple[str, ...], old: object, new: object) -> None:
+        if new is None:
+            self.gone.add(key[0])
+        else:
+            self.gone.discard(key[0])
+        self.woken.set()
+
+    async def ensure(self) -> None:
+        parts = self.parts
+        projects = {row.value.name for row in parts.roster.projects.rows.select()} | {DEFAULT}
+        wanted = {name for name in projects if parts.roster.projects.of_profiles(name) == name}
+        for name in sorted(wanted):
+            if parts.roster.profiles.get(name, DEFAULT) is None:
+                text = "Default LXD profile" if name == DEFAULT else f"Default LXD profile for project {name}"
+                await self._commit(
+                    Change().put(PROFILE, Profile(project=name, name=DEFAULT, description=text), expect=0)
+                )
+        for row in list(parts.roster.profiles.select()):
+            if row.value.project in self.gone:
+                await self._commit(Change().delete(PROFILE, row.key, expect=row.revision))
+
+    async def _commit(self, change: Change) -> None:
+        try:
+            await self.parts.store.commit(change)
+        except Conflict:
+            self.woken.set()
+
+    async def keep(self) -> None:
+        while True:
+            await self.woken.wait()
+            self.woken.clear()
+            try:
+                await self.ensure()
+            except Fault as fault:
+                log.warning("default profiles could not be made", error=fault.text)
+                await asyncio.sleep(1)
+                self.woken.set()

@@ -1,0 +1,34 @@
+"""Which project holds what: an instance's profiles are its project's own, or the default project's."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from chassis.key_types import is_true
+from chassis.store import Mirror, Store
+from rows.control import PROJECT, Project
+
+DEFAULT = "default"
+
+
+class Projects:
+    """The projects as this service reads them. A project whose row has not been seen counts as having every feature."""
+
+    def __init__(self, store: Store) -> None:
+        self.rows: Mirror[Project] = store.mirror(PROJECT)
+
+    def has(self, project: str, feature: str) -> bool:
+        row = self.rows.get(project)
+        return project == DEFAULT or row is None or is_true(row.value.config.get(f"features.{feature}", ""))
+
+    def of_profiles(self, project: str) -> str:
+        """The project whose profiles the instances of this one use."""
+        return project if self.has(project, "profiles") else DEFAULT
+
+    def of_images(self, project: str) -> str:
+        return project if self.has(project, "images") else DEFAULT
+
+
+def url(path: str, project: str) -> str:
+    """A path as LXD shows it: with the project unless it is the default one."""
+    return path if project == DEFAULT else f"{path}?project={quote(project, safe='')}"
