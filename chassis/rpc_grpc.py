@@ -1,7 +1,8 @@
 """Streaming calls over gRPC: a unix socket on one machine, mutual TLS between machines.
 
-Faults travel as the status code (for anyone's gRPC tools), the text as details, and the class name in the
-trailing metadata.
+A stream of requests is ended by a mark, because to a gRPC server a client that goes away in the middle can
+look like one that has finished: whoever reads the requests gets Cancelled instead. Faults travel as the
+status code (for anyone's gRPC tools), the text as details, and the class name in the trailing metadata.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ CLIENT_OPTIONS = [
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.use_local_subchannel_pool", 1),
 ]
+MARKED = "nubibus-marked"  # metadata: the stream of requests ends with the mark
+END = b"\xf8\xff\xff\xff\x0f\x01"  # a message of nothing but field 536870911, which no contract has
 log = structlog.get_logger()
 
 
@@ -96,6 +99,36 @@ def _kind(method: Method) -> str:
     return "_".join("stream" if streams else "unary" for streams in (method.client_streams, method.server_streams))
 
 
+async def _with_mark(requests: AsyncIterator[Message]) -> AsyncIterator[Message | bytes]:
+    async for request in requests:
+        yield request
+    yield END
+
+
+def _serialize(request: Message | bytes) -> bytes:
+    return request if isinstance(request, bytes) else request.SerializeToString()
+
+
+def _reader(method: Method) -> Callable[[bytes], Any]:
+    """Deserializer of requests, which knows the mark."""
+    if not method.client_streams:
+        return method.request.FromString
+    return lambda data: _ENDED if data == END else method.request.FromString(data)
+
+
+_ENDED = object()
+
+
+async def _until_mark(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+    """The requests. Raises Cancelled when they end without the mark of a client that promised one."""
+    async for request in requests:
+        if request is _ENDED:
+            return
+        yield request
+    if any(key == MARKED for key, _ in context.invocation_metadata() or ()):
+        raise errors.Cancelled("The client went away")
+
+
 class GrpcClient:
     """Opens streams; one channel an address, made at the first call."""
 
@@ -116,9 +149,13 @@ class GrpcClient:
         """
         target = await self.discovery.find(part, member)
         invoke = self._multicallable(self._channel(target), method)
+        if method.client_streams:
+            request = _with_mark(request)
         headers = call.to_headers(timeout if timeout is not None else 0.0)
         if timeout is None:
             del headers["nubibus-timeout"]
+        if method.client_streams:
+            headers[MARKED] = "1"
         running = invoke(request, timeout=timeout, metadata=tuple(headers.items()), wait_for_ready=False)
         try:
             if method.server_streams:
@@ -149,7 +186,7 @@ class GrpcClient:
         opener = getattr(channel, _kind(method))
         made: Callable[..., Any] = opener(
             f"/{method.service}/{method.name}",
-            request_serializer=method.request.SerializeToString,
+            request_serializer=_serialize if method.client_streams else method.request.SerializeToString,
             response_deserializer=method.answer.FromString,
         )
         return made
@@ -171,9 +208,7 @@ class GrpcServer:
     when given.
     """
 
-    def __init__(
-        self, part: str, directory: Path, reached: Reached, counters: Counters, listen: str = ""
-    ) -> None:
+    def __init__(self, part: str, directory: Path, reached: Reached, counters: Counters, listen: str = "") -> None:
         self.part = part
         self.directory = directory
         self.reached = reached
@@ -184,15 +219,11 @@ class GrpcServer:
         self.server: grpc.aio.Server | None = None
 
     def register(self, method: Method, handler: Callable[..., Any]) -> None:
-        serve = (
-            self._stream_answers(method, handler)
-            if method.server_streams
-            else self._one_answer(method, handler)
-        )
+        serve = self._stream_answers(method, handler) if method.server_streams else self._one_answer(method, handler)
         make = getattr(grpc, f"{_kind(method)}_rpc_method_handler")
         self.handlers.setdefault(method.service, {})[method.name] = make(
             serve,
-            request_deserializer=method.request.FromString,
+            request_deserializer=_reader(method),
             response_serializer=method.answer.SerializeToString,
         )
 
@@ -215,13 +246,13 @@ class GrpcServer:
         if self.server:
             await self.server.stop(seconds)
 
-    def _stream_answers(
-        self, method: Method, handler: Callable[..., AsyncIterator[Message]]
-    ) -> Callable[..., Any]:
+    def _stream_answers(self, method: Method, handler: Callable[..., AsyncIterator[Message]]) -> Callable[..., Any]:
         async def serve(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Message]:
             try:
                 with self.counters.measure(f"{method.noun}.{method.name}"):
                     call = await self._enter(context)
+                    if method.client_streams:
+                        request = _until_mark(request, context)
                     async for answer in handler(request, call):
                         yield answer
             except Exception as error:
@@ -233,7 +264,10 @@ class GrpcServer:
         async def serve(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Message:
             try:
                 with self.counters.measure(f"{method.noun}.{method.name}"):
-                    return await handler(request, await self._enter(context))
+                    call = await self._enter(context)
+                    if method.client_streams:
+                        request = _until_mark(request, context)
+                    return await handler(request, call)
             except Exception as error:
                 await _abort(context, error, method)
                 raise
@@ -241,9 +275,7 @@ class GrpcServer:
         return serve
 
     async def _enter(self, context: grpc.aio.ServicerContext[Any, Any]) -> Call:
-        metadata = {
-            key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)
-        }
+        metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
         call = calls.from_headers(metadata)
         calls.enter(call)  # gRPC gives every call a context of its own, so nothing has to be restored
         if call.revision:

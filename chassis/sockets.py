@@ -56,6 +56,8 @@ class Socket:
                 if frame.close:
                     return
                 yield Message(frame.data, frame.text)
+        except errors.Cancelled:
+            return
         finally:
             self._gone.set()
 

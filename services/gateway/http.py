@@ -18,7 +18,7 @@ import structlog
 from chassis import errors, rpc
 from chassis.calls import Call
 from services.gateway import cors, encode, streams
-from services.gateway.auth import GUEST, Trust, authorize
+from services.gateway.auth import Trust, authorize
 from services.gateway.encode import Response
 from services.gateway.requests import ClientGone, Request, Scope, fill, wants_body
 from services.gateway.routes import Route, Table
@@ -104,7 +104,7 @@ class App:
             response: Response = await route.own(request, parameters)
             return response
         assert route.method is not None
-        call = self.call(route, request)
+        call = self.call(request)
         method = route.method
         if method.client_streams:
             return await streams.upload(route, request, parameters, call)
@@ -117,15 +117,9 @@ class App:
         self.saw(call.revision)
         return encode.answer(found)
 
-    def call(self, route: Route, request: Request) -> Call:
-        """The context that goes along.
-
-        A guest's certificate goes too: it may be what it asks to be trusted.
-        """
-        caller = request.caller
-        if route.permission == GUEST and request.peer.certificate:
-            caller = caller.showing(request.peer.certificate_text)
-        return Call(caller=caller, revision=self.revision, traceparent=_traceparent(request))
+    def call(self, request: Request) -> Call:
+        """The context that goes along."""
+        return Call(caller=request.caller, revision=self.revision, traceparent=_traceparent(request))
 
     async def _websocket(self, request: Request, send: Send) -> None:
         """A websocket: refused with an envelope, or handed to the route's own handler."""
@@ -165,9 +159,13 @@ async def transmit(response: Response, send: Send) -> None:
         return
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     body: AsyncIterator[bytes] = response.body
-    async with aclosing(body) as pieces:  # type: ignore[type-var]  # every body is an async generator
-        async for piece in pieces:
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
+    try:
+        async with aclosing(body) as pieces:  # type: ignore[type-var]  # every body is an async generator
+            async for piece in pieces:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+    except errors.Fault as found:
+        log.warning("an answer broke off", reason=found.text)
+        raise
     await send({"type": "http.response.body", "body": b""})
 
 

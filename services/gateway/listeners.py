@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import grp
+import logging
 import os
 import socket
-from collections.abc import Callable
 from contextlib import suppress
 from email.utils import formatdate
 from pathlib import Path
@@ -28,6 +28,7 @@ from services.gateway.tls import AskingContext, Files
 
 BACKLOG = 1024
 HEADERS = 1024 * 1024  # bytes of a request's head, as Go's default
+TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 IDLE = 120  # seconds that a connection may be unused
 PORT = 8443
 LISTENING = 3  # number of the first descriptor that a supervisor passes
@@ -37,32 +38,29 @@ log = structlog.get_logger()
 class Connection(HttpToolsProtocol):
     """One connection. `app_state` becomes the `state` of each request's scope."""
 
-    size = 0
+    head = 0  # bytes of the head that is arriving
+    arriving = True
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.app_state = {"peer": peer_of(transport)}
 
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self.size = 0
+    def data_received(self, data: bytes) -> None:
+        if self.arriving:
+            self.head += len(data)
+            if self.head > HEADERS:
+                self.transport.write(TOO_LARGE)
+                self.transport.close()
+                return
+        super().data_received(data)
 
-    def on_url(self, url: bytes) -> None:
-        super().on_url(url)
-        self._count(len(url))
+    def on_headers_complete(self) -> None:
+        self.arriving = False
+        super().on_headers_complete()
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        super().on_header(name, value)
-        self._count(len(name) + len(value))
-
-    def _count(self, more: int) -> None:
-        self.size += more
-        if self.size > HEADERS:
-            self.transport.write(
-                b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-            )
-            self.transport.close()
-            raise ValueError("the head of a request is too large")
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self.arriving, self.head = True, 0
 
 
 class Listeners:
@@ -83,6 +81,7 @@ class Listeners:
             timeout_keep_alive=IDLE,
             proxy_headers=False,
         )
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # App tells of failures itself
         self.config.load()
         self.state = ServerState()
         self.files = files
@@ -177,8 +176,7 @@ def _bind(path: Path, group: str) -> socket.socket:
 
 
 def split(address: str) -> tuple[str, int]:
-    """Host and port of an address as LXD writes it; the port is 8443 if none is given, the host "" for all.
-    """
+    """Host and port of an address as LXD writes it; the port is 8443 if none is given, the host "" for all."""
     if address.startswith("["):
         host, _, rest = address[1:].partition("]")
         return host, int(rest.removeprefix(":") or PORT)
@@ -186,6 +184,3 @@ def split(address: str) -> tuple[str, int]:
         return address, PORT
     host, _, port = address.partition(":")
     return host, int(port or PORT)
-
-
-Addresses = Callable[[], set[str]]

@@ -144,6 +144,8 @@ def _fill_special(route: Route, request: Request, values: dict[str, Any]) -> Non
         values["content_length"] = _number(request.headers.get("content-length", ""), 0)
     if "if_match" in fields:
         values["if_match"] = request.headers.get("if-match", "")
+    if "client_certificate" in fields:
+        values["client_certificate"] = request.peer.certificate_text
     if "headers" in fields:
         values["headers"] = {name: value for name, value in request.headers.items() if name.startswith(PASSED_ON)}
 

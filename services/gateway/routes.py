@@ -28,9 +28,10 @@ KINDS = {
     FieldDescriptor.CPPTYPE_UINT64: NUMBER,
     FieldDescriptor.CPPTYPE_STRING: TEXT,
 }
+# Fields that are filled from elsewhere than path or query.
 SPECIAL = frozenset(
-    {"body", "content_type", "content_length", "headers", "if_match", "path_type"}
-)  # filled from elsewhere than path or query
+    {"body", "client_certificate", "content_type", "content_length", "headers", "if_match", "path_type"}
+)
 
 
 @dataclass(frozen=True, slots=True)

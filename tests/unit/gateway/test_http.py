@@ -1,0 +1,169 @@
+"""The conventions of the REST API, as a real LXD 5.0.2 answered (envelopes, status codes, headers)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from contextlib import suppress
+
+import pytest
+
+from tests.unit.gateway.world import World
+
+SYNC = '{"type":"sync","status":"Success","status_code":200,"operation":"","error_code":0,"error":"","metadata":%s}\n'
+
+
+async def test_root(world: World) -> None:
+    reply = await world.ask("GET", "/")
+    assert reply.body.decode() == SYNC % '["/1.0"]'
+    assert reply.headers["content-type"] == "application/json"
+    assert "date" in reply.headers
+
+
+async def test_sync_with_etag(world: World) -> None:
+    reply = await world.ask("GET", "/1.0/instances/c1?project=blue")
+    assert reply.status == 200
+    assert reply.body.decode() == SYNC % '{"name":"c1","project":"blue"}'
+    assert reply.headers["etag"].startswith('"')
+    assert len(reply.headers["etag"]) == 66
+    assert world.instances.requests[-1].path_type == "instances"
+
+
+@pytest.mark.parametrize(
+    ("verb", "path", "status", "text"),
+    [
+        ("GET", "/1.0/nothing", 404, "not found"),
+        ("GET", "/foo", 404, "not found"),
+        ("GET", "//1.0", 404, "not found"),
+        ("GET", "/1.0/", 404, "not found"),
+        ("GET", "/1.0/instances/", 404, "not found"),
+        ("PATCH", "/1.0/operations", 501, "not implemented"),
+        ("POST", "/1.0", 501, "not implemented"),
+        ("GET", "/1.0/instances/nope", 404, "Instance not found"),
+        ("GET", "/1.0/operations/5fb6d4b8-3a08-4e5d-bb2c-3d1ad1fcd8a0", 404, "Operation not found"),
+    ],
+)
+async def test_errors(world: World, verb: str, path: str, status: int, text: str) -> None:
+    reply = await world.ask(verb, path)
+    assert reply.status == status
+    assert reply.json == {
+        "type": "error",
+        "status": "",
+        "status_code": 0,
+        "operation": "",
+        "error_code": status,
+        "error": text,
+        "metadata": None,
+    }
+
+
+async def test_aliases_and_encoded_names(world: World) -> None:
+    await world.ask("GET", "/1.0/containers/a%2Fb%20c?recursion=1&unknown=1")
+    request = world.instances.requests[-1]
+    assert (request.name, request.path_type, request.recursion) == ("a/b c", "containers", 1)
+    assert request.project == "default"
+
+
+async def test_lists(world: World) -> None:
+    reply = await world.ask("GET", "/1.0/virtual-machines?recursion=0&all-projects=true&filter=a%20eq%20b")
+    assert reply.metadata == [f"/1.0/virtual-machines/c{number}" for number in range(3)]
+    assert "content-length" in reply.headers
+    request = world.instances.requests[-1]
+    assert request.all_projects
+    assert request.filter == "a eq b"
+    failed = await world.ask("GET", "/1.0/instances?filter=fails")
+    assert (failed.status, failed.error) == (500, "Invalid filter: clause has no operator")
+    world.instances.count = 50_000
+    long = await world.ask("GET", "/1.0/instances")
+    assert len(long.metadata) == 50_000
+    assert long.headers["transfer-encoding"] == "chunked"
+
+
+async def test_accepted(world: World) -> None:
+    reply = await world.ask("PUT", "/1.0/instances/c1/state", b'{"action":"start"}')
+    assert reply.status == 202
+    url = "/1.0/operations/5fb6d4b8-3a08-4e5d-bb2c-3d1ad1fcd8a0"
+    assert reply.headers["location"] == url
+    assert reply.json == {
+        "type": "async",
+        "status": "Operation created",
+        "status_code": 100,
+        "operation": url,
+        "error_code": 0,
+        "error": "",
+        "metadata": {"id": "x"},
+    }
+    assert world.instances.requests[-1].body == b'{"action":"start"}'
+
+
+async def test_bodies_and_preconditions(world: World) -> None:
+    bad = await world.ask("PUT", "/1.0", b"{bad")
+    assert (bad.status, bad.error) == (400, "invalid character 'b' looking for beginning of object key string")
+    other = await world.ask("PUT", "/1.0", b"{}", {"If-Match": '"abc"'})
+    assert other.status == 412
+    assert other.error.startswith("ETag doesn't match: ")
+    etag = (await world.ask("GET", "/1.0")).headers["etag"]
+    good = await world.ask("PUT", "/1.0", b"{}", {"If-Match": etag})
+    assert good.body.decode() == SYNC % "{}"
+    large = await world.ask("PUT", "/1.0", b'{"config":"' + b"x" * 5_000_000 + b'"}')
+    assert large.status == 413
+
+
+async def test_created(world: World) -> None:
+    reply = await world.ask("POST", "/1.0/certificates", b"{}")
+    assert (reply.status, reply.headers["location"]) == (201, "/1.0/certificates/abc")
+    assert reply.body.decode() == SYNC % "null"
+
+
+async def test_head_and_options(world: World) -> None:
+    head = await world.ask("HEAD", "/1.0/instances/c1")
+    assert (head.status, head.body) == (200, b"")
+    assert head.headers["etag"]
+    options = await world.ask("OPTIONS", "/1.0/instances/c1")
+    assert (options.status, options.body) == (200, b"")
+
+
+async def test_the_server_document(world: World) -> None:
+    shown = (await world.ask("GET", "/1.0")).metadata
+    assert list(shown)[:4] == ["config", "api_extensions", "api_status", "api_version"]
+    assert shown["auth"] == "trusted"
+    assert shown["auth_methods"] == ["tls"]
+    assert world.server.calls[-1].caller.protocol == "unix"
+    assert world.server.calls[-1].caller.admin
+
+
+async def test_a_part_that_is_away(world: World) -> None:
+    reply = await world.ask("GET", "/1.0/networks/lxdbr0")
+    assert (reply.status, reply.error) == (503, "The network service is not available")
+    assert reply.headers["retry-after"] == "1"
+    listed = await world.ask("GET", "/1.0/storage-pools")
+    assert listed.status == 503
+
+
+async def test_the_bus_goes_and_comes_back(world: World) -> None:
+    await world.nats.kill()
+    reply = await world.ask("GET", "/1.0/instances/c1")
+    assert reply.status == 503
+    await world.nats.start()
+    assert await world.gateway.bus.when_up(20)
+    while (await world.ask("GET", "/1.0/instances/c1")).status != 200:
+        pass
+
+
+async def test_a_head_that_is_too_large(world: World) -> None:
+    def ask() -> bytes:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(30)
+            sock.connect(str(world.directory / "unix.socket"))
+            with suppress(OSError):  # it may hang up before everything is sent
+                sock.sendall(b"GET / HTTP/1.1\r\nX-Large: " + b"x" * 8_000_000 + b"\r\n\r\n")
+            return sock.recv(100)
+
+    assert (await asyncio.to_thread(ask)).startswith(b"HTTP/1.1 431 ")
+
+
+async def test_answers_are_json_whatever_is_asked(world: World) -> None:
+    for path in ("/1.0/instances?recursion=x", "/1.0/instances?project=%ff", "/1.0/instances/%00", "/%2e%2e"):
+        reply = await world.ask("GET", path)
+        assert isinstance(json.loads(reply.body), dict)
