@@ -39,7 +39,25 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     seen_at: datetime
 
 
+class Warning(msgspec.Struct, frozen=True, kw_only=True):
+    """Something an operator should know. `status` is new, acknowledged or resolved; `severity` low, moderate or high."""
+
+    uuid: str
+    type: str
+    severity: str = "low"
+    status: str = "new"
+    last_message: str = ""
+    count: int = 1
+    project: str = ""
+    entity_url: str = ""
+    location: str = "none"
+    first_seen_at: datetime
+    last_seen_at: datetime
+    updated_at: datetime
+
+
 PROJECT = Kind("control_project", Project, ("name",))
 CERTIFICATE = Kind("control_certificate", Certificate, ("fingerprint",))
 SERVER_CONFIG = Kind("control_config", ServerConfig, ("scope",))
 MEMBER = Kind("control_member", Member, ("name",))
+WARNING = Kind("control_warning", Warning, ("uuid",))

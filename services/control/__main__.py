@@ -1,0 +1,53 @@
+"""Wiring of the control service."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from chassis import service
+from chassis.operations import Operations
+from chassis.service import Part
+from rows.storage import POOL
+from services.control.certificate import Certificates
+from services.control.configuration import Configuration
+from services.control.holdings import Holdings
+from services.control.project import Projects
+from services.control.server import Server
+from services.control.tokens import Cancelling
+from services.control.warning import Warnings
+
+SWEEP = 3600.0  # seconds between two looks for warnings that may go
+MACHINE = Path("/")
+
+
+async def resources() -> dict[str, Any]:
+    """The hardware, read beside the loop."""
+    from services.control.resources import read
+
+    return await asyncio.to_thread(read, MACHINE)
+
+
+async def wire(part: Part) -> None:
+    store = part.store
+    configuration = Configuration(store)
+    operations = Operations(store, "control", part.member)
+    projects = Projects(store, Holdings(store), operations)
+    server = Server(configuration, store.mirror(POOL), part.directory, resources)
+    warnings = Warnings(store)
+    certificates = Certificates(store, configuration, projects.rows, operations, server)
+
+    async def sweep_warnings() -> None:
+        while True:
+            await warnings.forget_resolved()
+            await asyncio.sleep(SWEEP)
+
+    part.serve(server, certificates, projects, warnings, Cancelling(operations))
+    part.before_ready(projects.ensure_default)
+    part.before_ready(operations.sweep)
+    part.keep(sweep_warnings, "sweep warnings")
+
+
+if __name__ == "__main__":
+    service.main("control", wire)

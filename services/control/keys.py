@@ -1,0 +1,191 @@
+"""The configuration keys of a server, with LXD's names, defaults and sentences.
+
+A key whose machinery does not exist yet is declared too, with what it waits for: setting it is refused with that reason, so nothing is
+ever stored that does nothing.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from chassis import errors, key_types, units
+from chassis.key_types import Str, Type, quote
+from chassis.keys import Key, Schema
+
+T = TypeVar("T")
+HTTPS_PORT = 8443
+ARCHITECTURES = (
+    "x86_64", "armv6l", "riscv32", "aarch64", "ppc64le", "i686", "s390x", "mips", "riscv64", "armv7l", "armv8l", "ppc",
+    "ppc64", "mips64",
+)  # fmt: skip
+COMPRESSORS = ("bzip2", "gzip", "lz4", "lzma", "xz", "zstd", "squashfs", "none")
+
+
+def _whole(text: str) -> int:
+    try:
+        return key_types.Int().parse(text)
+    except ValueError:
+        raise ValueError("invalid integer") from None
+
+
+def _truth(text: str) -> bool:
+    try:
+        return key_types.Bool.parse(text)
+    except ValueError:
+        raise ValueError("invalid boolean") from None
+
+
+Whole = Type("integer", _whole, 0)
+Truth = Type("bool", _truth, False)
+
+
+def number(test: Callable[[int], bool], reason: str) -> Type[int]:
+    """A whole number that passes a test."""
+
+    def check(text: str) -> int:
+        found = _whole(text)
+        if not test(found):
+            raise ValueError(reason)
+        return found
+
+    return Type("integer", check, 0)
+
+
+def _expiry(text: str) -> str:
+    from datetime import UTC, datetime
+
+    try:
+        units.parse_expiry(datetime.now(UTC), text)
+    except ValueError:
+        raise ValueError("Invalid expiry expression") from None
+    return text
+
+
+def _compressor(text: str) -> str:
+    words = text.split()
+    if not words or words[0] not in COMPRESSORS:
+        raise ValueError(f"Invalid compression algorithm {quote(words[0] if words else '')}")
+    return text
+
+
+def split_address(text: str, port: int = HTTPS_PORT) -> tuple[str, int]:
+    """Host and port of a listening address; "" for any host. The port may be a service's name. Raises ValueError."""
+    host, found = text, str(port)
+    if text.startswith("["):
+        host, _, rest = text[1:].partition("]")
+        found = rest.removeprefix(":") or found
+    elif text.count(":") == 1:
+        host, _, found = text.partition(":")
+    if host == "*":
+        host = ""
+    try:
+        return host, int(found) if found.isdecimal() else socket.getservbyname(found)
+    except OSError:
+        raise ValueError(f"address tcp/{found}: unknown port") from None
+
+
+def _address(text: str) -> str:
+    """An address to listen on: the host must be a number or a name that resolves."""
+    host, _port = split_address(text)
+    if host:
+        try:
+            socket.getaddrinfo(host, None, flags=socket.AI_PASSIVE | socket.AI_NUMERICHOST)
+        except OSError:
+            raise ValueError(f"Couldn't resolve {quote(host)}") from None
+    return text
+
+
+def _odd(number: int) -> bool:
+    return number >= 3 and number % 2 == 1
+
+
+Address = Type("listening address", _address, "")
+Expiry = Type("expiry", _expiry, "")
+Compressor = Type("compression algorithm", _compressor, "")
+Voters = number(_odd, "Value must be an odd number equal to or higher than 3")
+Standby = number(lambda n: 0 <= n <= 5, "Value must be between 0 and 5")
+Threshold = number(lambda n: n > 10, "Value must be greater than '10'")
+Replicas = number(lambda n: n >= 1 or n == -1, "Invalid value for image replica count")
+
+
+@dataclass(frozen=True, eq=False)
+class ServerKey(Key[T]):
+    """`waits` says what must exist before the key can be set; empty when it works."""
+
+    waits: str = ""
+
+
+def _waiting(what: str, *names_and_types: tuple[str, Type[Any], str]) -> list[ServerKey[Any]]:
+    return [ServerKey(name, type_, default=default, waits=what) for name, type_, default in names_and_types]
+
+
+HTTPS_ADDRESS = ServerKey("core.https_address", Address, scope="local", doc="Where the REST API listens over HTTPS")
+ALLOWED_CREDENTIALS = ServerKey(
+    "core.https_allowed_credentials", Truth, since="https_allowed_credentials", doc="Access-Control-Allow-Credentials"
+)
+ALLOWED_HEADERS = ServerKey("core.https_allowed_headers", Str, doc="Access-Control-Allow-Headers")
+ALLOWED_METHODS = ServerKey("core.https_allowed_methods", Str, doc="Access-Control-Allow-Methods")
+ALLOWED_ORIGIN = ServerKey("core.https_allowed_origin", Str, doc="Access-Control-Allow-Origin")
+TRUST_PASSWORD = ServerKey(
+    "core.trust_password", Str, secret=True, doc="With it an untrusted client may add its certificate"
+)
+TOKEN_EXPIRY = ServerKey(
+    "core.remote_token_expiry", Expiry, since="remote_token_expiry", doc="How long a certificate token is good for"
+)
+SHUTDOWN_TIMEOUT = ServerKey(
+    "core.shutdown_timeout", Whole, default="5", doc="Minutes that running operations may take at the end"
+)
+USER = ServerKey("user.*", Str, doc="Free for the user")
+
+WORKING: tuple[ServerKey[Any], ...] = (
+    HTTPS_ADDRESS, ALLOWED_CREDENTIALS, ALLOWED_HEADERS, ALLOWED_METHODS, ALLOWED_ORIGIN, TRUST_PASSWORD, TOKEN_EXPIRY,
+    SHUTDOWN_TIMEOUT, USER,
+)  # fmt: skip
+CLUSTER = "clustering is not supported yet"
+IMAGES = "images from remote servers are not supported yet"
+WAITING: tuple[ServerKey[Any], ...] = (
+    *_waiting("backups are not supported yet", ("backups.compression_algorithm", Compressor, "gzip")),
+    *_waiting("publishing images is not supported yet", ("images.compression_algorithm", Compressor, "gzip")),
+    *_waiting("Candid is not supported yet", ("candid.api.key", Str, ""), ("candid.api.url", Str, ""),
+              ("candid.domains", Str, ""), ("candid.expiry", Whole, "3600")),
+    *_waiting(CLUSTER, ("cluster.https_address", Address, ""), ("cluster.images_minimal_replica", Replicas, "3"),
+              ("cluster.join_token_expiry", Expiry, "3H"), ("cluster.max_standby", Standby, "2"),
+              ("cluster.max_voters", Voters, "3"), ("cluster.offline_threshold", Threshold, "20")),
+    *_waiting("BGP is not supported yet", ("core.bgp_address", Address, ""), ("core.bgp_asn", Whole, ""),
+              ("core.bgp_routerid", key_types.IPv4, "")),
+    *_waiting("the debug listener is not supported yet", ("core.debug_address", Address, "")),
+    *_waiting("network zones are not supported yet", ("core.dns_address", Address, "")),
+    *_waiting("the PROXY protocol is not supported yet", ("core.https_trusted_proxy", Str, "")),
+    *_waiting("a metrics listener of its own is not supported yet", ("core.metrics_address", Address, ""),
+              ("core.metrics_authentication", Truth, "true")),
+    *_waiting(IMAGES, ("core.proxy_http", Str, ""), ("core.proxy_https", Str, ""), ("core.proxy_ignore_hosts", Str, ""),
+              ("images.auto_update_cached", Truth, "true"), ("images.auto_update_interval", Whole, "6"),
+              ("images.remote_cache_expiry", Whole, "10"), ("images.default_architecture", key_types.Enum(*ARCHITECTURES), "")),
+    *_waiting("PKI mode is not supported yet", ("core.trust_ca_certificates", Truth, "false")),
+    *_waiting("MAAS is not supported yet", ("maas.api.key", Str, ""), ("maas.api.url", Str, ""), ("maas.machine", Str, "")),
+    *_waiting("OVN networks are not supported yet", ("network.ovn.integration_bridge", Str, "br-int"),
+              ("network.ovn.northbound_connection", Str, "unix:/var/run/ovn/ovnnb_db.sock")),
+    *_waiting("RBAC is not supported yet", ("rbac.agent.private_key", Str, ""), ("rbac.agent.public_key", Str, ""),
+              ("rbac.agent.url", Str, ""), ("rbac.agent.username", Str, ""), ("rbac.api.expiry", Whole, ""),
+              ("rbac.api.key", Str, ""), ("rbac.api.url", Str, ""), ("rbac.expiry", Whole, "")),
+    *_waiting("volumes for images and backups are not supported yet", ("storage.backups_volume", Str, ""),
+              ("storage.images_volume", Str, "")),
+)  # fmt: skip
+# `user.*` stands for any name that begins so; the schema finds the exact names first.
+SERVER = Schema(
+    "server",
+    (*WORKING, *WAITING),
+    unknown="cannot set '{bare}' to '{raw}': unknown key",
+    invalid="cannot set '{bare}' to '{raw}': {reason}",
+)
+
+
+def check(name: str, text: str) -> None:
+    """One key and its new value. Raises BadRequest; an empty value removes the key and is always right for a known one."""
+    SERVER.check(name, text, raw=text)
+    key = SERVER.find(name)
+    if text and isinstance(key, ServerKey) and key.waits:
+        raise errors.BadRequest(f"cannot set '{name}' to '{text}': {key.waits}")

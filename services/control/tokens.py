@@ -1,0 +1,88 @@
+"""Certificate tokens: a token operation with a secret, which lets one untrusted client add its own certificate, once."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+import msgspec
+
+from chassis import errors, units
+from chassis.calls import Call
+from chassis.documents import timestamp
+from chassis.operations import Accepted, Operations
+from gen.nubibus.rest.v1 import rest_pb2
+
+DESCRIPTION = "Executing operation"  # what LXD calls it
+
+
+class Token(msgspec.Struct):
+    """What a client pastes, base64 of this as JSON."""
+
+    secret: str
+    fingerprint: str
+    addresses: list[str]
+    client_name: str = ""
+    expires_at: str = ""
+
+
+def decode(text: str) -> Token | None:
+    """None for what is no token (a password, say)."""
+    try:
+        token = msgspec.json.decode(base64.b64decode(text, validate=True), type=Token)
+    except (binascii.Error, ValueError, msgspec.MsgspecError):
+        return None
+    return token if token.secret and token.fingerprint and token.addresses else None
+
+
+async def issue(
+    operations: Operations, request: dict[str, Any], *, fingerprint: str, addresses: Sequence[str], expiry: str
+) -> Accepted:
+    """A new token. `request` is what the certificate will be; `expiry` an expression like "1d", empty for never."""
+    metadata: dict[str, Any] = {
+        "addresses": list(addresses),
+        "fingerprint": fingerprint,
+        "request": request,
+        "secret": secrets.token_hex(32),
+    }
+    if expiry:
+        metadata["expiresAt"] = timestamp(units.parse_expiry(datetime.now(UTC), expiry))
+    return await operations.open_token(description=DESCRIPTION, metadata=metadata)
+
+
+def find(operations: Operations, token: Token) -> tuple[str, dict[str, Any]]:
+    """The operation that a token belongs to, and what it allows to add. Raises Forbidden, without saying why, if there is none."""
+    for row in operations.rows.select():
+        operation = row.value
+        metadata = operation.metadata or {}
+        if operation.kind != "token" or operation.final or "request" not in metadata:
+            continue
+        if hmac.compare_digest(str(metadata.get("secret", "")), token.secret):
+            expires = metadata.get("expiresAt", "")
+            if expires and datetime.fromisoformat(expires) < datetime.now(UTC):
+                raise errors.Forbidden("Token has expired")
+            return operation.id, metadata["request"]
+    raise errors.Forbidden("not authorized")
+
+
+def needs_address(configured: str) -> None:
+    if not configured:
+        raise errors.BadRequest("Can't issue token when server isn't listening on network")
+
+
+class Cancelling:
+    """Answers for nubibus.rest.v1.Operations: a token that is no longer wanted."""
+
+    service: ClassVar[str] = "nubibus.rest.v1.Operations"
+
+    def __init__(self, operations: Operations) -> None:
+        self.operations = operations
+
+    async def Cancel(self, request: rest_pb2.CancelRequest, call: Call) -> rest_pb2.Empty:
+        await self.operations.cancel(request.id)
+        return rest_pb2.Empty()
