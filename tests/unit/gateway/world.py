@@ -122,9 +122,11 @@ class Certificates:
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
+        self.requests: list[control_pb2.CreateRequest] = []
 
     async def Create(self, request: control_pb2.CreateRequest, call: Call) -> rest_pb2.Answer:
         self.calls.append(call)
+        self.requests.append(request)
         return documents.answer(documents.empty(location="/1.0/certificates/abc"))
 
 
