@@ -24,7 +24,8 @@ def prepare(directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     directory.chmod(0o711)
     group = group_of(USER)
-    for name, mode, owner in (("run", 0o2750, group), ("log", 0o750, group), ("nats", 0o700, 0)):
+    # run/ is sticky: the gateway may make its own socket there, and not remove another part's.
+    for name, mode, owner in (("run", 0o3770, group), ("log", 0o750, group), ("nats", 0o700, 0)):
         folder = directory / name
         folder.mkdir(exist_ok=True)
         if os.geteuid() == 0:
