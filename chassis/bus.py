@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 import msgspec
 import nats
+import structlog
 from nats.aio.client import Client, Server
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
@@ -36,6 +37,9 @@ RECONNECT_WAIT = 0.05
 _WRONG_REVISION = (10071, 10164)
 _END_OF_PAGE = ("204", "404")
 _AWAY = "The message bus is away"
+
+
+log = structlog.get_logger(__name__)
 
 
 class _ApiError(msgspec.Struct):
@@ -95,12 +99,14 @@ class Bus:
                 max_outstanding_pings=2,
                 disconnected_cb=self._went_down,
                 reconnected_cb=self._came_up,
-                error_cb=self._ignore,
+                error_cb=self._failed,
                 reconnect_to_server_handler=self._next_server,
                 pending_size=32 * 1024 * 1024,
                 tls=tls_context(),
             )
         except (OSError, nats.errors.Error, TimeoutError, ValueError):
+            with suppress(Exception):
+                await nc.close()
             return False
         # Only the first attempt must give up soon (`connect` paces it): from now on the client comes back by itself.
         nc.options["allow_reconnect"] = True
@@ -314,8 +320,10 @@ class Bus:
         for arriving in self._arriving.values():
             arriving.put_nowait(None)
 
-    async def _ignore(self, _error: Exception) -> None:
-        """The connection comes back by itself; what failed tells its own caller."""
+    async def _failed(self, error: Exception) -> None:
+        """The connection comes back by itself and a request tells its own caller; anything else is a mistake in a callback."""
+        if not isinstance(error, OSError | nats.errors.Error | TimeoutError):
+            log.error("A callback of the bus failed", exc_info=error)
 
 
 def _expire(answer: asyncio.Future[Msg], subject: str) -> None:

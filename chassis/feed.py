@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 import msgspec
+import nats
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
@@ -75,6 +76,11 @@ class Feed:
         self._following = await self.bus.follow(EVENTS, self.last, self._kept, caught_up=lambda _: caught_up.set())
         await caught_up.wait()
         self._live = await self.bus.subscribe(LIVE, self._told)
+        # The server must know of it before anybody is told that we listen.
+        try:
+            await self.bus.nats.flush()
+        except nats.errors.Error as e:
+            raise Unavailable(f"The message bus is away: {e}") from e
 
     async def stop(self) -> None:
         for listener in list(self._listeners):
@@ -125,7 +131,7 @@ class Feed:
         self._pass(heard)
 
     def _pass(self, heard: Heard) -> None:
-        for listener in self._listeners:
+        for listener in tuple(self._listeners):  # one that is cut off leaves
             listener.offer(heard)
 
     def _remember(self, heard: Heard) -> None:

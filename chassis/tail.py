@@ -117,7 +117,10 @@ class Tail:
         self._expected += 1
         if sequence > self._after:
             self._after = sequence
-            self._deliver(Stored(msg.subject, msg.data, msg.headers or {}, sequence, int(fields[at + 3])))
+            try:
+                self._deliver(Stored(msg.subject, msg.data, msg.headers or {}, sequence, int(fields[at + 3])))
+            except Exception:
+                log.exception("A message of the log was not understood", subject=msg.subject, sequence=sequence)
         if fields[at + 4] == "0":
             self._caught_up(max(sequence, self._target))
 

@@ -21,7 +21,8 @@ import msgspec
 
 from chassis import events
 from chassis.errors import BadRequest, Conflict, Internal, NotFound, Unavailable
-from chassis.operations import CANCELLED, FAILURE, OPERATION, SUCCESS, Operation
+from chassis.log import HEADER_BATCH
+from chassis.operations import OPERATION, SUCCESS, Operation
 from chassis.saga import Context, Saga, Step
 from chassis.sagas import Sagas
 from chassis.store import Change, Kind, Store
@@ -134,7 +135,8 @@ class Simulation:
         self.log.rise()
         if self._sagas is None:
             await self._start()
-        assert self._store is not None and self._sagas is not None
+        assert self._store is not None
+        assert self._sagas is not None
         try:
             async with asyncio.timeout(120):
                 while any(not operation.final for operation in self._operations()):
@@ -171,26 +173,22 @@ class Simulation:
         ends: dict[str, list[str]] = defaultdict(list)
         lifecycle: dict[str, int] = defaultdict(int)
         for stored in self.log.history:
-            batch = stored.headers["Nubibus-Batch"]
+            batch = stored.headers[HEADER_BATCH]
             if stored.subject.startswith("event.lifecycle."):
                 lifecycle[batch] += 1
-            if not stored.subject.startswith("row.operation."):
-                continue
-            operation = OPERATION.decode(stored.data)
-            if operation.status_code < status[operation.id]:
-                if not (status[operation.id] == 104 and operation.undo_from):
+            if stored.subject.startswith("row.operation."):
+                operation = OPERATION.decode(stored.data)
+                if operation.status_code < status[operation.id]:
                     found.append(f"{operation.id} went from {status[operation.id]} to {operation.status_code}")
-            status[operation.id] = operation.status_code
-            if operation.final:
-                ends[operation.id].append(batch)
+                status[operation.id] = operation.status_code
+                if operation.final:
+                    ends[operation.id].append(batch)
         for id, batches in ends.items():
+            code = operations[id].status_code
             if len(batches) != 1:
                 found.append(f"{id} ended {len(batches)} times")
-            wanted = 1 if operations[id].status_code == SUCCESS else 0
-            if lifecycle[batches[0]] != wanted:
-                found.append(f"{id} ended {operations[id].status_code} with {lifecycle[batches[0]]} lifecycle events")
-            if operations[id].status_code not in (SUCCESS, FAILURE, CANCELLED):
-                found.append(f"{id} ended {operations[id].status_code}")
+            if lifecycle[batches[0]] != (code == SUCCESS):
+                found.append(f"{id} ended {code} with {lifecycle[batches[0]]} lifecycle events")
         return found
 
     def _operations(self) -> list[Operation]:
@@ -209,7 +207,8 @@ class Simulation:
                 self._tell(f"client {number}: {type(e).__name__} {e}")
 
     async def _request(self, number: int) -> None:
-        assert self._sagas is not None and self._store is not None
+        assert self._store is not None
+        assert self._sagas is not None
         name = self.dice.choice(NAMES)
         saga = DELETE if self._store.mirror(THING).get(name) else CREATE
         sagas, things = self._sagas, self._store.mirror(THING)
