@@ -12,8 +12,8 @@ service is gone) ends this process; children go on by themselves.
 
 from __future__ import annotations
 
-import _signal as signal
-import _socket as socket  # type: ignore[import-not-found]
+import _signal as signal  # type: ignore[import-not-found]
+import _socket as socket
 import fcntl
 import gc
 import marshal
@@ -104,9 +104,6 @@ def await_end(pid: int, status: int) -> int:
 
 def execute(job: Job) -> int:
     """Becomes the command; runs inside the container, so nothing may be imported from here on. The result is its exit code."""
-    for name in ("SIGPIPE", "SIGXFSZ", "SIGCHLD", "SIGTERM", "SIGHUP"):
-        signal.signal(getattr(signal, name), signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.umask(0o022)
     try:
         os.setsid()
@@ -155,7 +152,7 @@ JOBS: dict[str, Callable[[Job, list[int]], int]] = {"start": start, "attach": at
 
 def run(job: Job, fds: list[int]) -> None:
     """The child of one job. It keeps no descriptor but those of the job."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    plain_signals()
     low = 3
     for kept in sorted(fds):
         os.closerange(low, kept)
@@ -167,6 +164,17 @@ def run(job: Job, fds: list[int]) -> None:
     except BaseException as error:
         say(fds[0], f"error {type(error).__name__}: {error}")
     os._exit(code)
+
+
+def plain_signals() -> None:
+    """What is ignored here would be ignored by an init or a command as well, and a shell could not even trap it."""
+    for number in range(1, signal.NSIG):
+        try:
+            if signal.getsignal(number) not in (None, signal.SIG_DFL):
+                signal.signal(number, signal.SIG_DFL)
+        except (OSError, ValueError):
+            continue
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def reap(*_: object) -> None:
@@ -215,7 +223,6 @@ def main() -> None:
     os.environ["PATH"] = SAFE_PATH
     os.chdir("/")
     signal.signal(signal.SIGCHLD, reap)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.collect()
     gc.freeze()
     gc.disable()
