@@ -61,23 +61,31 @@ def require_version(path: str | None = None) -> str:
 
 
 def configure(directory: str | os.PathLike[str], *, store: str | os.PathLike[str] | None = None) -> Found:
-    """Write `run/nats.conf` and `run/nats.json` (both 0600) of a data directory; credentials and port are kept if they exist."""
+    """Write `run/nats.conf` and `run/nats.json` (both 0600) of a data directory; credentials and port are kept.
+
+    `run/subscriber.json` (0640) has the credentials of the user `subscriber`, who may read events and nothing else.
+    """
     base = Path(directory)
     run = base / "run"
     run.mkdir(parents=True, exist_ok=True)
     data = Path(store) if store else base / "nats"
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    found = _known(run / "nats.json")
-    user = found.user if found else "nubibus"
-    password = found.password if found else secrets.token_urlsafe(32)
-    port = found.port if found and _free(found.port) else _draw_port()
-    url = f"nats://{user}:{password}@127.0.0.1:{port}"
-    now = Found(url, "127.0.0.1", port, user, password)
-    _write(
-        run / "nats.conf",
-        _CONF.format(port=port, user=user, password=password, data=data.absolute(), payload=MAX_PAYLOAD),
+    before, reader_before = _known(run / "nats.json"), _known(run / "subscriber.json")
+    port = before.port if before and _free(before.port) else _draw_port()
+    now = _found("nubibus", before, port)
+    reader = _found("subscriber", reader_before, port)
+    text = _CONF.format(
+        port=port,
+        user=now.user,
+        password=now.password,
+        reader=reader.user,
+        reader_password=reader.password,
+        data=data.absolute(),
+        payload=MAX_PAYLOAD,
     )
+    _write(run / "nats.conf", text)
     _write(run / "nats.json", msgspec.json.encode(now).decode())
+    _write(run / "subscriber.json", msgspec.json.encode(reader).decode(), mode=0o640)
     return now
 
 
@@ -95,6 +103,12 @@ def prepare(directory: str | os.PathLike[str]) -> Server:
     require_version(path)
     found = configure(directory)
     return Server([path, "-c", str(Path(directory).absolute() / "run" / "nats.conf")], found.url)
+
+
+def _found(user: str, before: Found | None, port: int) -> Found:
+    """Where a user gets in; the password is drawn once."""
+    password = before.password if before else secrets.token_urlsafe(32)
+    return Found(f"nats://{user}:{password}@127.0.0.1:{port}", "127.0.0.1", port, user, password)
 
 
 def _known(path: Path) -> Found | None:
@@ -120,10 +134,11 @@ def _draw_port() -> int:
         return int(s.getsockname()[1])
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, text: str, mode: int = 0o600) -> None:
     fresh = path.with_name(path.name + ".new")
     fresh.unlink(missing_ok=True)
-    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as f:
+    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as f:
+        os.fchmod(f.fileno(), mode)
         f.write(text)
         f.flush()
         os.fsync(f.fileno())
@@ -138,8 +153,28 @@ max_payload: {payload}
 max_pending: 268435456
 write_deadline: "10s"
 authorization {{
-  user: "{user}"
-  password: "{password}"
+  users = [
+    {{ user: "{user}", password: "{password}" }}
+    {{
+      # Reads the events, kept and live, and nothing else.
+      user: "{reader}"
+      password: "{reader_password}"
+      permissions {{
+        publish {{
+          allow: [
+            "$JS.API.INFO"
+            "$JS.API.STREAM.INFO.LOG"
+            "$JS.API.CONSUMER.CREATE.LOG.*.event.>"
+            "$JS.API.CONSUMER.INFO.LOG.*"
+            "$JS.API.CONSUMER.MSG.NEXT.LOG.*"
+            "$JS.ACK.LOG.>"
+            "$JS.FC.>"
+          ]
+        }}
+        subscribe {{ allow: ["event.>", "live.>", "_INBOX.>"] }}
+      }}
+    }}
+  ]
 }}
 jetstream {{
   store_dir: "{data}"
