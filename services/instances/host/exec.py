@@ -26,46 +26,38 @@ from services.instances.host.starter import Status
 if TYPE_CHECKING:
     from services.instances.host.containers import Containers
 
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/snap/bin"
 LOST = -1
+SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True, slots=True)
 class ExecSpec:
-    """`size` (columns, rows) asks for a terminal; `record` is the pair of files that take stdout and stderr."""
+    """`pty` (columns, rows) asks for a terminal; `stdout` and `stderr` are files that take the output; `discard` wants none of it."""
 
     command: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
     cwd: str = ""
     uid: int = 0
     gid: int = 0
-    size: tuple[int, int] | None = None
-    record: tuple[Path, Path] | None = None
-    discard: bool = False  # no ends are wanted: stdin, stdout and stderr are /dev/null
-
-
-def environment_of(spec: ExecSpec, config: Mapping[str, str]) -> dict[str, str]:
-    """What a command gets: LXD's defaults, then environment.* of the instance, then what the request says."""
-    found = {"PATH": DEFAULT_PATH, "LANG": "C.UTF-8"}
-    if spec.uid == 0:
-        found |= {"HOME": "/root", "USER": "root"}
-    found |= {k.removeprefix("environment."): v for k, v in config.items() if k.startswith("environment.")}
-    return {**found, **spec.environment}
+    pty: tuple[int, int] | None = None
+    stdout: Path | None = None
+    stderr: Path | None = None
+    discard: bool = False
 
 
 class Executed:
-    """A command that runs. `terminal` is the pty's master; else `stdin`, `stdout`, `stderr` are ends of pipes. -1: there is none.
+    """A command that runs. `stdin`, `stdout` and `stderr` are the ends of pipes, or the first two one pty's master; None: there is none.
 
-    Descriptors are non-blocking and this object's to close.
+    Descriptors are non-blocking and this object's to close (`read_some` and `write_all` serve them).
     """
 
     def __init__(self, pid: int, status: Status, ends: Mapping[str, int]) -> None:
         self.pid = pid
         self._status = status
-        self.terminal = ends.get("terminal", -1)
-        self.stdin = ends.get("stdin", -1)
-        self.stdout = ends.get("stdout", -1)
-        self.stderr = ends.get("stderr", -1)
+        self.is_terminal = "terminal" in ends
+        self.stdin = ends.get("terminal", ends.get("stdin"))
+        self.stdout = ends.get("terminal", ends.get("stdout"))
+        self.stderr = ends.get("stderr")
         self._code: asyncio.Task[int] = asyncio.ensure_future(self._await_code())
         try:
             self._process: Watched | None = Watched(pid)
@@ -90,22 +82,20 @@ class Executed:
 
     def resize(self, columns: int, rows: int) -> None:
         """Of the terminal."""
-        if self.terminal >= 0:
-            set_size(self.terminal, columns, rows)
+        if self.is_terminal and self.stdout is not None:
+            set_size(self.stdout, columns, rows)
 
     def close_stdin(self) -> None:
-        """End of file for the command."""
-        if self.stdin >= 0:
+        """End of file for the command (a terminal has no such thing)."""
+        if self.stdin is not None and not self.is_terminal:
             os.close(self.stdin)
-            self.stdin = -1
+            self.stdin = None
 
     def close(self) -> None:
         """Let go of every end; a command that still runs is killed. May be called twice."""
-        for name in ("terminal", "stdin", "stdout", "stderr"):
-            fd = getattr(self, name)
-            if fd >= 0:
-                os.close(fd)
-                setattr(self, name, -1)
+        for fd in {self.stdin, self.stdout, self.stderr} - {None}:
+            os.close(fd)  # type: ignore[arg-type]
+        self.stdin = self.stdout = self.stderr = None
         if self._process is not None:
             if not self._code.done():
                 self._process.signal(signal.SIGKILL)
@@ -142,15 +132,11 @@ class Ends:
 
 def open_ends(spec: ExecSpec) -> Ends:
     """A pty, pipes, files or /dev/null."""
-    if spec.size is not None:
-        return _terminal(spec)
-    if spec.record is not None or spec.discard:
+    if spec.pty is not None:
+        return _terminal(spec.uid, spec.pty)
+    if spec.discard or spec.stdout is not None or spec.stderr is not None:
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        if spec.record is None:
-            return Ends((null, null, null), {})
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-        stdout, stderr = (os.open(path, flags, 0o600) for path in spec.record)
-        return Ends((null, stdout, stderr), {})
+        return Ends((null, _recording(spec.stdout, null), _recording(spec.stderr, null)), {})
     read_in, write_in = os.pipe2(os.O_CLOEXEC)
     read_out, write_out = os.pipe2(os.O_CLOEXEC)
     read_err, write_err = os.pipe2(os.O_CLOEXEC)
@@ -159,15 +145,18 @@ def open_ends(spec: ExecSpec) -> Ends:
     return Ends((read_in, write_out, write_err), {"stdin": write_in, "stdout": read_out, "stderr": read_err})
 
 
-def _terminal(spec: ExecSpec) -> Ends:
+def _recording(path: Path | None, null: int) -> int:
+    if path is None:
+        return null
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def _terminal(uid: int, size: tuple[int, int]) -> Ends:
     master, slave = os.openpty()
-    os.set_inheritable(master, False)
-    os.set_inheritable(slave, False)
     os.set_blocking(master, False)
-    os.fchown(slave, spec.uid, -1)
-    columns, rows = spec.size or (0, 0)
-    if columns and rows:
-        set_size(master, columns, rows)
+    os.fchmod(slave, 0o620)
+    if all(size):
+        set_size(master, *size)
     return Ends((slave, slave, slave), {"terminal": master})
 
 
@@ -184,11 +173,11 @@ async def execute(
             "name": key.folder_name,
             "path": str(containers.directory),
             "command": list(spec.command),
-            "environment": environment_of(spec, config or {}),
+            "environment": dict(spec.environment),
             "cwd": spec.cwd or ("/root" if spec.uid == 0 else "/"),
             "uid": spec.uid,
             "gid": spec.gid,
-            "tty": spec.size is not None,
+            "tty": spec.pty is not None,
         }
         status = await containers.starter.submit(job, ends.theirs)
     except BaseException:
@@ -212,7 +201,7 @@ async def execute(
 
 async def run(containers: Containers, key: Key, command: Sequence[str], timeout: float = 30.0) -> tuple[int, bytes]:
     """A short command's exit code and what it said on stdout and stderr. Raises TimeoutError; it is killed then."""
-    executed = await execute(containers, key, ExecSpec(command))
+    executed = await execute(containers, key, ExecSpec(command, {"PATH": SEARCH}))
     executed.close_stdin()
     try:
         async with asyncio.timeout(timeout):
@@ -222,9 +211,9 @@ async def run(containers: Containers, key: Key, command: Sequence[str], timeout:
         executed.close()
 
 
-async def _drain(fd: int) -> bytes:
+async def _drain(fd: int | None) -> bytes:
     parts: list[bytes] = []
-    while data := await read_some(fd):
+    while fd is not None and (data := await read_some(fd)):
         parts.append(data)
     return b"".join(parts)
 

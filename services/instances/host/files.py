@@ -48,7 +48,7 @@ class FileInfo:
 def fault_of(error: OSError, path: str) -> Fault:
     """What a client is told."""
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        return NotFound(f"file does not exist: {path}")
+        return NotFound("Not Found")
     if error.errno == errno.ENAMETOOLONG:
         return BadRequest(f"Invalid path {path[:64]}...: {os.strerror(errno.ENAMETOOLONG)}")
     return Internal(f"{path}: {os.strerror(error.errno or errno.EIO).lower()}")
@@ -65,6 +65,15 @@ class Tree:
         self._idmap = idmap if idmap is not None and idmap.ranges else None
         self._folder = -1
         self._worker = Worker(self._root_ids())
+
+    @classmethod
+    def of(cls, containers: Containers, key: Key, volume: Path, idmap: IdMap | None, disk: IdMap | None = None) -> Tree:
+        """The tree of an instance: as it is mounted inside while it runs, else its rootfs in the mounted volume.
+
+        `idmap` is what it runs with (None: privileged), `disk` whose ids its files have on disk (None: not shifted).
+        """
+        live = containers.state(key)
+        return cls(volume / "rootfs", disk) if live is None else cls(Path(f"/proc/{live.pid}/root"), idmap)
 
     def _root_ids(self) -> tuple[int, int] | None:
         if self._idmap is None:
@@ -257,17 +266,6 @@ class Tree:
                 os.rmdir(name, dir_fd=parent)
             else:
                 os.unlink(name, dir_fd=parent)
-
-
-def tree_of(containers: Containers, key: Key, volume: Path, running: IdMap | None, disk: IdMap | None = None) -> Tree:
-    """The tree of an instance: as it is mounted inside while it runs, else its rootfs in the mounted volume.
-
-    `running` is its id map (None: privileged), `disk` the map that its files are owned by on disk (None: not shifted).
-    """
-    live = containers.state(key)
-    if live is None:
-        return Tree(volume / "rootfs", disk)
-    return Tree(Path(f"/proc/{live.pid}/root"), running)
 
 
 def _seen(folder: int, path: str) -> int:
