@@ -155,6 +155,4 @@ async def test_update_of_a_running_one_plugs_unplugs_and_limits(tmp_path: Path) 
     devices = {"root": DEVICES["root"], "eth1": {"type": "nic", "nictype": "p2p"}}
     config = {**row.config, "volatile.idmap.base": "0", "limits.memory": "1GiB"}
     args = {"name": "c1", "body": {"profiles": ["default"], "config": config, "devices": devices}}
-    await check_saga(
-        update.SAGA, lambda: InstanceWorld(tmp_path, args, rows=(row,), running=True, achieved=achieved)
-    )
+    await check_saga(update.SAGA, lambda: InstanceWorld(tmp_path, args, rows=(row,), running=True, achieved=achieved))
