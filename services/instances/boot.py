@@ -58,12 +58,10 @@ class Boot:
         for member in list(self.parts.roster.select()):
             if self._elsewhere(member) or self.parts.roster.live(member.value.project, member.value.name) is not None:
                 continue
-            if self._busy(member):
-                continue  # an operation that is resumed decides
-            if fresh and starts_by_itself(member):
+            if fresh and not self._busy(member) and starts_by_itself(member):
                 self.to_start.append(member)
             elif member.value.powered:
-                self.exits.look(member.key)
+                self.exits.look(member.key)  # after the operation that is resumed, if there is one
         self.mark.parent.mkdir(parents=True, exist_ok=True)
         self.mark.write_text(BOOT_ID.read_text())
 

@@ -81,8 +81,10 @@ class Exits:
         member = self.parts.roster.get(key.project, key.name)
         if member is None or not member.value.powered or self.parts.roster.live(key.project, key.name) is not None:
             return True
-        reboot = self.targets.pop(key, "stop") == "reboot"
         async with self.parts.turn(key):
+            if self.parts.sagas.operations.holder(("instance", key.project, key.name)) is not None:
+                return False
+            reboot = self.targets.pop(key, "stop") == "reboot"
             await hostside.detach(self.parts, member)
             if not reboot:
                 await self.parts.volumes.unmount(member.volume)

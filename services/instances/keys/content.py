@@ -22,7 +22,7 @@ RAW_IDMAP = Key("raw.idmap", Str, since="id_map", live=False, doc='Ids passed th
 RAW_APPARMOR = Key("raw.apparmor", NotYet(Str), doc="Lines appended to its AppArmor profile")
 RAW_SECCOMP = Key("raw.seccomp", NotYet(Str), live=False, doc="The whole seccomp policy")
 
-MIGRATION = (
+MIGRATION: tuple[Key[Any], ...] = (
     Key(
         "migration.incremental.memory",
         NotYet(Bool, "false"),
@@ -37,7 +37,7 @@ MIGRATION = (
     ),
     Key("migration.incremental.memory.iterations", NotYet(Uint32), default="10", doc="Most rounds"),
 )
-NVIDIA = (
+NVIDIA: tuple[Key[Any], ...] = (
     Key(
         "nvidia.runtime",
         NotYet(Bool, "false"),

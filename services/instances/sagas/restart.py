@@ -1,6 +1,7 @@
 """Stop an instance and start it again, as one operation. Its volume stays mounted in between.
 
-Arguments: those of a start, and `force` and `timeout` of a stop. When the start fails the instance is stopped, and its row says so.
+Arguments: those of a start, and `force` and `timeout` of a stop. When the start fails the instance is left
+stopped, and what looks after exits (`exits`) makes its row say so.
 """
 
 from __future__ import annotations
@@ -9,11 +10,10 @@ from typing import Any
 
 from chassis.errors import BadRequest
 from chassis.saga import Context, Saga, Step
-from chassis.store import Change
 from services.instances import hostside
 from services.instances.roster import Member
 from services.instances.sagas import start, stop
-from services.instances.sagas.subject import known_subject, parts_of, rewrite, subject, tell
+from services.instances.sagas.subject import parts_of, subject
 
 
 def arguments(member: Member, *, force: bool, timeout: int = -1) -> dict[str, Any]:
@@ -44,19 +44,6 @@ async def detach(ctx: Context) -> None:
         await hostside.detach(parts, member)
 
 
-def left_stopped(ctx: Context, change: Change) -> None:
-    """It failed: if it is down now, the row must say so."""
-    member = known_subject(ctx)
-    if (
-        member is None
-        or parts_of(ctx).roster.live(ctx.project, ctx.args["name"]) is not None
-        or not member.value.powered
-    ):
-        return
-    rewrite(ctx, change, config=hostside.stopped_config(member.value.config), powered=False)
-    tell(ctx, change, "instance-stopped")
-
-
 SAGA = Saga(
     "instance.restart",
     (
@@ -70,5 +57,4 @@ SAGA = Saga(
     ),
     description="Restarting instance",
     finish=start.started,
-    abandon=left_stopped,
 )

@@ -146,6 +146,9 @@ def updated(ctx: Context, change: Change) -> None:
     fields = _plan(ctx)["row"]
     row = row_of(member.value, fields) if fields is not None else member.value
     config = row.config
+    changes = _changes(ctx)
+    for device in changes.removed.keys() - changes.added.keys():
+        config = volatile.without_device(config, device)
     for device, kept in {**ctx.results["add"], **ctx.results["alter"]}.items():
         config = volatile.with_device(config, device, kept)
     if config != member.value.config or row is not member.value:

@@ -1,0 +1,371 @@
+"""The service on a log in memory, with a host, storage, network and images that are made up: what follows from what."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chassis.calls import ITSELF, Call
+from chassis.errors import BadRequest, Conflict, Forbidden, Internal, NotFound, PreconditionFailed
+from chassis.sagas import Sagas
+from chassis.sockets import Sockets
+from chassis.store import Change, Store
+from chassis.testing.memory import MemoryLog
+from gen.nubibus.instances.v1 import instance_pb2, power_pb2, profile_pb2
+from gen.nubibus.rest.v1 import rest_pb2
+from rows.instance import INSTANCE
+from rows.profile import PROFILE, Profile
+from services.instances.boot import Boot
+from services.instances.exits import Exits
+from services.instances.host.spec import Exit, Key
+from services.instances.parts import Parts
+from services.instances.profile import Profiles
+from services.instances.references import References
+from services.instances.sagas import SAGAS
+from services.instances.servicer import InstanceServicer
+from tests.sagas.instances.world import InstanceWorld, instance
+
+CALL = Call(caller=ITSELF)
+ROOT = {"root": {"type": "disk", "path": "/", "pool": "p"}}
+
+
+class Service:
+    """One life of the service over a world that stays."""
+
+    def __init__(self, log: MemoryLog, world: InstanceWorld) -> None:
+        self.log = log
+        self.store = Store(log.connect(), "instances")
+        self.parts: Parts = world.parts(self.store)
+        self.parts.sagas = Sagas(self.store, "instances", SAGAS, parts=self.parts)
+        self.exits = Exits(self.parts)
+        self.boot = Boot(self.parts, self.exits)
+        self.instances = InstanceServicer(self.parts, Sockets())
+        self.profiles = Profiles(self.parts)
+        self.world = world
+
+    async def start(self) -> None:
+        await self.store.start()
+        await self.boot.converge()
+        await self.parts.sagas.start()
+
+    async def stop(self) -> None:
+        await self.exits.close()
+        await self.parts.sagas.stop()
+        await self.store.stop()
+
+    def row(self, name: str = "c1") -> Any:
+        found = self.store.mirror(INSTANCE).get("default", name)
+        return found.value if found else None
+
+    async def done(self, answer: rest_pb2.Answer) -> str:
+        """The error of an accepted operation, once it has ended."""
+        return (await self.parts.sagas.operations.wait(answer.accepted.id, 10)).err
+
+    async def act(self, name: str, action: str, **fields: Any) -> str:
+        return await self.done(await self.put_state(name, action, **fields))
+
+    async def put_state(self, name: str, action: str, **fields: Any) -> rest_pb2.Answer:
+        body = json.dumps({"action": action, **fields}).encode()
+        return await self.instances.PutState(instance_pb2.PutInstanceRequest(name=name, body=body), CALL)
+
+    async def create(self, name: str, **fields: Any) -> str:
+        body = {"name": name, "source": {"type": "none"}, "devices": ROOT, "profiles": [], **fields}
+
+        async def frames() -> AsyncIterator[instance_pb2.CreateInstanceFrame]:
+            yield instance_pb2.CreateInstanceFrame(request=instance_pb2.CreateInstanceRequest())
+            yield instance_pb2.CreateInstanceFrame(data=json.dumps(body).encode())
+
+        return await self.done(await self.instances.Create(frames(), CALL))
+
+    async def patch(self, name: str, **fields: Any) -> None:
+        if_match = fields.pop("if_match", "")
+        body = json.dumps(fields).encode()
+        request = instance_pb2.PutInstanceRequest(name=name, body=body, if_match=if_match)
+        await self.instances.Patch(request, CALL)
+
+    def told(self) -> list[str]:
+        """The lifecycle events so far."""
+        events = (
+            json.loads(stored.data) for stored in self.log.history if stored.subject.startswith("event.lifecycle")
+        )
+        return [event["metadata"]["action"] for event in events]
+
+    async def until(self, claim: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not claim():
+                await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+async def service(tmp_path: Path) -> AsyncIterator[Service]:
+    made = Service(MemoryLog(), InstanceWorld(tmp_path, {}))
+    await made.start()
+    await made.world.given(made.store)
+    yield made
+    await made.stop()
+
+
+async def test_a_life(service: Service) -> None:
+    assert await service.create("c1", config={"user.a": "1"}) == ""
+    assert await service.act("c1", "start") == ""
+    assert service.row().powered
+    assert await service.act("c1", "start") == "The instance is already running"
+    assert await service.act("c1", "freeze") == ""
+    assert await service.act("c1", "freeze") == "The container is already frozen"
+    assert await service.act("c1", "unfreeze") == ""
+    assert await service.act("c1", "restart", force=True) == ""
+    with pytest.raises(BadRequest, match="Instance is running"):
+        await service.instances.Delete(instance_pb2.InstanceRequest(name="c1"), CALL)
+    assert await service.act("c1", "stop", force=True) == ""
+    assert await service.act("c1", "stop", force=True) == "The instance is already stopped"
+    assert await service.done(await service.instances.Delete(instance_pb2.InstanceRequest(name="c1"), CALL)) == ""
+    assert service.told() == [
+        "instance-created", "instance-started", "instance-paused", "instance-resumed", "instance-restarted", "instance-stopped",
+        "instance-deleted",
+    ]  # fmt: skip
+    assert not service.world.volumes.volumes
+
+
+async def test_wrong_requests_leave_nothing(service: Service) -> None:
+    record = "Failed creating instance record: "
+    assert await service.create("c1", config={"foo": "1"}) == f"{record}Unknown configuration key: foo"
+    assert await service.create("c1", devices={"e": {"type": "foo"}}) == f"{record}Invalid device type foo"
+    assert "No root device could be found" in await service.create("c1", devices={})
+    assert "Storage pool not found" in await service.create("c1", devices={"root": {**ROOT["root"], "pool": "nope"}})
+    assert "not supported by this server yet" in await service.create("c1", devices={**ROOT, "g": {"type": "gpu"}})
+    assert service.row() is None
+    assert not service.world.volumes.volumes
+    assert await service.create("c1") == ""
+    assert 'This "instances" entry already exists' in await service.create("c1")
+    assert service.row() is not None
+
+
+async def test_a_container_that_ends_by_itself_becomes_stopped(service: Service) -> None:
+    await service.create("c1", devices={**ROOT, "eth0": {"type": "nic", "nictype": "p2p"}})
+    await service.act("c1", "start")
+    assert service.row().config["volatile.eth0.host_name"]
+    await service.world.host.kill(Key("default", "c1"))
+    service.exits.note(Key("default", "c1"), Exit("stop", 1))
+    await service.until(lambda: not service.row().powered)
+    assert service.told()[-1] == "instance-shutdown"
+    assert "volatile.eth0.host_name" not in service.row().config
+    assert not service.world.nics.links
+
+
+async def test_a_reboot_from_within_starts_it_again(service: Service) -> None:
+    await service.create("c1")
+    await service.act("c1", "start")
+    await service.world.host.kill(Key("default", "c1"))
+    service.exits.note(Key("default", "c1"), Exit("reboot", 1))
+    await service.until(lambda: service.told()[-2:] == ["instance-shutdown", "instance-restarted"])
+    assert service.row().powered
+
+
+async def test_an_ephemeral_one_that_ends_is_gone(service: Service) -> None:
+    await service.create("c1", ephemeral=True)
+    await service.act("c1", "start")
+    await service.world.host.kill(Key("default", "c1"))
+    service.exits.note(Key("default", "c1"), Exit("stop", 1))
+    await service.until(lambda: service.row() is None)
+    assert service.told()[-2:] == ["instance-shutdown", "instance-deleted"]
+    assert not service.world.volumes.volumes
+
+
+async def test_a_forced_stop_overtakes_a_clean_one(service: Service) -> None:
+    await service.create("c1")
+    await service.act("c1", "start")
+
+    async def never(key: Key, timeout: float | None = None) -> bool:
+        await asyncio.sleep(3600)
+        return False
+
+    service.world.host.shutdown = never  # type: ignore[method-assign]
+    clean = await service.put_state("c1", "stop", timeout=3000)
+    with pytest.raises(Conflict, match='Instance is busy running a "stop" operation'):
+        await service.put_state("c1", "start")
+    assert await service.act("c1", "stop", force=True) == ""
+    assert await service.done(clean) == ""
+    assert not service.row().powered
+
+
+@pytest.mark.extension("container_protection_delete")
+async def test_a_protected_one_is_not_deleted(service: Service) -> None:
+    await service.create("c1", config={"security.protection.delete": "true"})
+    refused = await service.done(await service.instances.Delete(instance_pb2.InstanceRequest(name="c1"), CALL))
+    assert refused == "Container is protected"
+    assert service.row() is not None
+
+
+async def test_patching_merges_and_minds_the_etag(service: Service) -> None:
+    await service.create("c1", config={"user.a": "1"})
+    before = await service.instances.Get(instance_pb2.InstanceRequest(name="c1"), CALL)
+    await service.patch("c1", config={"user.b": "2"}, if_match=before.etag)
+    assert service.row().config["user.a"] == "1"
+    assert service.row().config["user.b"] == "2"
+    with pytest.raises(PreconditionFailed):
+        await service.patch("c1", config={"user.b": "3"}, if_match=before.etag)
+    await service.patch("c1", config={"user.a": ""})
+    assert "user.a" not in service.row().config
+    with pytest.raises(Internal, match="Invalid config: Unknown configuration key: foo"):
+        await service.patch("c1", config={"foo": "1"})
+    with pytest.raises(NotFound, match="Profile not found"):
+        await service.patch("c1", profiles=["nope"])
+    with pytest.raises(Internal, match='Cannot update root disk device pool name to "q"'):
+        await service.patch("c1", devices={"root": {**ROOT["root"], "pool": "q"}})
+
+
+async def test_a_put_that_drops_the_id_map_is_refused(service: Service) -> None:
+    await service.create("c1")
+    body = json.dumps({"config": {"user.x": "y"}, "devices": ROOT}).encode()
+    answer = await service.instances.Put(instance_pb2.PutInstanceRequest(name="c1", body=body), CALL)
+    assert await service.done(answer) == "Volatile idmap keys can't be deleted by the user"
+
+
+async def test_renaming(service: Service) -> None:
+    await service.create("c1")
+    await service.create("c2")
+    with pytest.raises(Conflict, match='Name "c2" already in use'):
+        await service.instances.Rename(instance_pb2.PutInstanceRequest(name="c1", body=b'{"name":"c2"}'), CALL)
+    answer = await service.instances.Rename(instance_pb2.PutInstanceRequest(name="c1", body=b'{"name":"c3"}'), CALL)
+    assert await service.done(answer) == ""
+    assert service.row() is None
+    assert service.row("c3").config["volatile.apply_template"] == "rename"
+
+
+# Profiles.
+
+
+async def put_profile(service: Service, name: str, **fields: Any) -> None:
+    await service.profiles.Put(profile_pb2.PutProfileRequest(name=name, body=json.dumps(fields).encode()), CALL)
+
+
+async def test_a_profile_reaches_the_running_instances_that_use_it(service: Service) -> None:
+    await service.profiles.Create(profile_pb2.CreateProfileRequest(body=b'{"name":"p1"}'), CALL)
+    await service.create("c1", profiles=["p1"])
+    await service.act("c1", "start")
+    await put_profile(
+        service, "p1", config={"limits.processes": "5"}, devices={"eth0": {"type": "nic", "nictype": "p2p"}}
+    )
+    assert service.world.host.limits[Key("default", "c1")] == {"limits.processes": "5"}
+    assert list(service.world.nics.links.values()) == [("c1", "eth0")]
+    await put_profile(service, "p1")
+    assert not service.world.nics.links
+    assert "volatile.eth0.host_name" not in service.row().config
+    assert "instance-updated" not in service.told()
+
+
+async def test_profiles_are_guarded(service: Service) -> None:
+    await service.profiles.Create(profile_pb2.CreateProfileRequest(body=b'{"name":"p1"}'), CALL)
+    await service.create("c1", profiles=["p1"])
+    with pytest.raises(BadRequest, match="Profile is currently in use"):
+        await service.profiles.Delete(profile_pb2.ProfileRequest(name="p1"), CALL)
+    with pytest.raises(Internal, match="The profile already exists"):
+        await service.profiles.Create(profile_pb2.CreateProfileRequest(body=b'{"name":"p1"}'), CALL)
+    with pytest.raises(Forbidden):
+        await service.profiles.Delete(profile_pb2.ProfileRequest(name="default"), CALL)
+    with pytest.raises(Internal, match="Unknown configuration key: foo"):
+        await put_profile(service, "p1", config={"foo": "1"})
+    renamed = profile_pb2.PutProfileRequest(name="p1", body=b'{"name":"p2"}')
+    await service.profiles.Rename(renamed, CALL)
+    assert service.row().profiles == ("p2",)
+    shown = json.loads((await service.profiles.Get(profile_pb2.ProfileRequest(name="p2"), CALL)).json)
+    assert shown["used_by"] == ["/1.0/instances/c1"]
+
+
+async def test_a_profile_with_the_root_disk_in_use_keeps_it(service: Service) -> None:
+    body = json.dumps({"name": "p1", "devices": ROOT}).encode()
+    await service.profiles.Create(profile_pb2.CreateProfileRequest(body=body), CALL)
+    await service.create("c1", profiles=["p1"], devices={})
+    with pytest.raises(Internal, match="At least one instance relies on this profile's root disk device"):
+        await put_profile(service, "p1")
+
+
+async def test_what_uses_a_pool_or_a_network(service: Service) -> None:
+    await service.create("c1", devices={**ROOT, "eth0": {"type": "nic", "network": "br0"}})
+    change = Change().put(
+        PROFILE, Profile(project="default", name="n", devices={"x": {"type": "nic", "network": "br0"}}), expect=0
+    )
+    await service.store.commit(change)
+
+    async def users(kind: str, name: str) -> list[str]:
+        found = await References(service.parts).Find(rest_pb2.UsedByRequest(kind=kind, name=name), CALL)
+        return list(found.urls)
+
+    assert await users("network", "br0") == ["/1.0/instances/c1", "/1.0/profiles/n"]
+    assert await users("storage-pool", "p") == ["/1.0/instances/c1"]
+    assert await users("network", "br1") == []
+
+
+# The host comes up and goes down.
+
+
+@pytest.mark.extension("container_stop_priority")
+async def test_the_host_goes_down_in_order_and_comes_up_again(tmp_path: Path) -> None:
+    log, world = MemoryLog(), InstanceWorld(tmp_path, {})
+    service = Service(log, world)
+    await service.start()
+    await world.given(service.store)
+    await service.create("a", config={"boot.autostart.priority": "1"})
+    await service.create("b", config={"boot.stop.priority": "10"})
+    await service.create("c", config={"boot.autostart": "false"})
+    await service.create("d", config={"boot.autostart": "true"})
+    for name in ("a", "b", "c"):
+        assert await service.act(name, "start") == ""
+    answer = await service.boot.Shutdown(power_pb2.ShutdownRequest(), CALL)
+    assert list(answer.stopped) == ["/1.0/instances/b", "/1.0/instances/a", "/1.0/instances/c"]
+    assert not world.host.running
+    await service.stop()
+
+    again = Service(log, world)
+    await again.start()
+    await again.boot.keep()
+    assert sorted(key.name for key in world.host.running) == ["a", "b", "d"]
+    assert again.told()[-3:] == ["instance-started"] * 3
+    await again.stop()
+
+
+async def test_a_mere_restart_of_the_service_starts_nothing(tmp_path: Path) -> None:
+    log, world = MemoryLog(), InstanceWorld(tmp_path, {})
+    service = Service(log, world)
+    await service.start()
+    await world.given(service.store)
+    for name in ("a", "b", "c"):
+        await service.create(name, config={"boot.autostart": "true"})
+    await service.act("a", "start")
+    await service.act("b", "start")
+    await service.stop()
+    await world.host.kill(Key("default", "b"))
+
+    again = Service(log, world)
+    await again.start()
+    await again.boot.keep()
+    await again.until(lambda: not again.row("b").powered)
+    assert [key.name for key in world.host.running] == ["a"]
+    assert again.told()[-1] == "instance-shutdown"
+    await again.stop()
+
+
+async def test_a_list_of_instances_as_urls_and_as_objects(service: Service) -> None:
+    await service.create("c1")
+    await service.create("c2", config={"user.a": "x"})
+
+    async def listed(**fields: Any) -> Any:
+        request = instance_pb2.ListInstancesRequest(**fields)
+        return json.loads(b"".join([chunk.data async for chunk in service.instances.List(request, CALL)]))
+
+    assert await listed() == ["/1.0/instances/c1", "/1.0/instances/c2"]
+    assert await listed(path_type="containers") == ["/1.0/containers/c1", "/1.0/containers/c2"]
+    assert await listed(path_type="virtual-machines") == []
+    assert [found["name"] for found in await listed(recursion=1, filter="config.user.a eq x")] == ["c2"]
+    full = (await listed(recursion=2))[0]
+    assert full["state"]["status"] == "Stopped"
+    assert (full["snapshots"], full["backups"]) == (None, None)
+
+
+def test_the_made_up_instance_is_whole() -> None:
+    assert instance().name == "c1"
