@@ -14,19 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chassis import errors
+from chassis.archive import format_of
 from chassis.command import Command, Failed
 
 UNPACKING = 4 * 3600.0  # seconds at most
-MAGIC: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"\x1f\x8b", "tar.gz"),
-    (0, b"BZh", "tar.bz2"),
-    (0, b"\xfd7zXZ\x00", "tar.xz"),
-    (0, b"\x5d\x00\x00", "tar.lzma"),
-    (0, b"\x28\xb5\x2f\xfd", "tar.zst"),
-    (0, b"hsqs", "squashfs"),
-    (0, b"QFI\xfb", "qcow2"),
-    (257, b"ustar", "tar"),
-)
 FLAGS: dict[str, tuple[str, ...]] = {
     "tar": (),
     "tar.gz": ("--gzip",),
@@ -48,16 +39,6 @@ class ImageFiles:
 Unpack = Callable[[ImageFiles, Path], Awaitable[None]]
 
 
-def format_of(file: Path) -> str:
-    """By the first bytes. Raises Internal in LXD's words for anything else."""
-    with file.open("rb") as opened:
-        head = opened.read(512)
-    for offset, magic, name in MAGIC:
-        if head[offset : offset + len(magic)] == magic:
-            return name
-    raise errors.Internal("Unsupported compression")
-
-
 def in_user_namespace() -> bool:
     """Whether this process cannot make device nodes."""
     try:
@@ -69,7 +50,7 @@ def in_user_namespace() -> bool:
 def command_for(kind: str, file: Path, target: Path, *, devices: bool) -> Command:
     """What unpacks a file of this format. `devices`: whether device nodes can be made; else those below dev are left out."""
     if kind == "squashfs":
-        return Command("unsquashfs", "-f", "-n", "-d", str(target), "--", str(file))
+        return Command("unsquashfs", "-f", "-n", "-d", str(target), str(file))
     if kind not in FLAGS:
         raise errors.Internal(f"Unsupported image format: {kind}")
     skipped = (

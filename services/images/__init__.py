@@ -1,0 +1,1 @@
+"""Images: the store, the aliases, and what others ask of them."""

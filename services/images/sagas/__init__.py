@@ -1,0 +1,1 @@
+"""What images does in more than one step, one module a verb."""
