@@ -1,0 +1,127 @@
+"""Requests and listeners that go on while parts are killed and replaced, and what came of each."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import ssl
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+Json = Any
+
+
+@dataclass
+class Remote:
+    """The REST API over HTTPS with a client certificate; the server's certificate is not checked (it is the play's own)."""
+
+    host: str
+    port: int
+    context: ssl.SSLContext
+
+    @classmethod
+    def of(cls, host: str, port: int, certificate: str, key: str) -> Remote:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        context.load_cert_chain(certificate, key)
+        return cls(host, port, context)
+
+    def request(
+        self, method: str, path: str, body: Json = None, timeout: float = 60
+    ) -> tuple[int, Json, dict[str, str]]:
+        connection = http.client.HTTPSConnection(self.host, self.port, timeout=timeout, context=self.context)
+        try:
+            connection.request(method, path, None if body is None else json.dumps(body))
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read()), {k.lower(): v for k, v in answer.getheaders()}
+        finally:
+            connection.close()
+
+    def listen(self, query: str) -> Any:
+        url = f"wss://{self.host}:{self.port}/1.0/events?{query}"
+        return connect(url, ssl=self.context, ping_interval=None, close_timeout=1)
+
+
+@dataclass
+class Reads:
+    """Reads paths again and again on threads of their own until the block ends; `outcomes` counts (path, answer)."""
+
+    remote: Remote
+    paths: tuple[str, ...]
+    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    unretryable: int = 0
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _threads: list[threading.Thread] = field(default_factory=list)
+
+    def __enter__(self) -> Reads:
+        self._threads = [threading.Thread(target=self._run, args=(path,), daemon=True) for path in self.paths]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(70)
+
+    def _run(self, path: str) -> None:
+        while not self._stop.is_set():
+            self.outcomes[path, self._once(path)] += 1
+            time.sleep(0.02)
+
+    def _once(self, path: str) -> str:
+        try:
+            status, _, headers = self.remote.request("GET", path)
+        except (OSError, http.client.HTTPException) as error:
+            return type(error).__name__
+        if status == 503 and "retry-after" not in headers:
+            self.unretryable += 1
+        return str(status)
+
+    def failed(self, *paths: str) -> dict[tuple[str, str], int]:
+        return {key: n for key, n in self.outcomes.items() if key[1] != "200" and (not paths or key[0] in paths)}
+
+
+@dataclass
+class Listener:
+    """Follows the events through reconnects by their sequence; `sequences` is what it saw, in order."""
+
+    remote: Remote
+    query: str = "type=lifecycle"
+    sequences: list[int] = field(default_factory=list)
+    actions: list[str] = field(default_factory=list)
+    reconnects: int = 0
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> Listener:
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(10)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            since = f"&since={self.sequences[-1]}" if self.sequences else ""
+            with contextlib.suppress(OSError, ConnectionClosed, TimeoutError, Exception):
+                self._follow(self.query + since)
+            self.reconnects += 1
+            time.sleep(0.1)
+
+    def _follow(self, query: str) -> None:
+        with self.remote.listen(query) as connection:
+            while not self._stop.is_set():
+                with contextlib.suppress(TimeoutError):
+                    event = json.loads(connection.recv(timeout=0.5))
+                    self.sequences.append(event["sequence"])
+                    self.actions.append(event["metadata"]["action"])
