@@ -8,20 +8,18 @@ from typing import Any
 
 import msgspec
 
+from chassis.errors import Fault
 from chassis.sockets import Gone, Socket
 from services.instances.execution import Wires
-from services.instances.host import console as host_console
-from services.instances.host.console import Console
-from services.instances.host.exec import read_some, write_all
+from services.instances.host.console import Consoles, Session
 from services.instances.host.spec import Key
-from services.instances.parts import Parts
 
 
 class Screen:
     """One attachment, from the connecting of its websockets to its end (the client goes, or the instance stops)."""
 
-    def __init__(self, parts: Parts, key: Key, size: tuple[int, int]) -> None:
-        self.parts = parts
+    def __init__(self, consoles: Consoles, key: Key, size: tuple[int, int]) -> None:
+        self.consoles = consoles
         self.key = key
         self.size = size
         self.wires = Wires(frozenset({"0", "control"}))
@@ -29,20 +27,18 @@ class Screen:
     async def show(self, patience: float) -> None:
         async with asyncio.timeout(patience):
             await self.wires.ready.wait()
-        console = await host_console.attach(self.parts.host, self.key)
+        session = await self.consoles.attach(self.key, *self.size)
         try:
-            if all(self.size):
-                console.resize(*self.size)
-            await self._carry(console)
+            await self._carry(session)
         finally:
-            console.close()
+            await self.consoles.detach(self.key, session)
 
-    async def _carry(self, console: Console) -> None:
+    async def _carry(self, session: Session) -> None:
         terminal, control = self.wires.sockets["0"], self.wires.sockets["control"]
         tasks = [
-            asyncio.create_task(_type(console, terminal), name="console input"),
-            asyncio.create_task(_show(console, terminal), name="console output"),
-            asyncio.create_task(_steer(console, control), name="console control"),
+            asyncio.create_task(_type(session, terminal), name="console input"),
+            asyncio.create_task(_show(session, terminal), name="console output"),
+            asyncio.create_task(_steer(session, control), name="console control"),
         ]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -52,26 +48,26 @@ class Screen:
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _type(console: Console, socket: Socket) -> None:
+async def _type(session: Session, socket: Socket) -> None:
     async for message in socket:
         if message.text and not message.data:
             return
-        await write_all(console.fd, message.data)
+        await session.write(message.data)
 
 
-async def _show(console: Console, socket: Socket) -> None:
+async def _show(session: Session, socket: Socket) -> None:
     try:
-        while data := await read_some(console.fd):
+        async for data in session:
             await socket.send(data)
     except Gone:
         return
 
 
-async def _steer(console: Console, socket: Socket) -> None:
+async def _steer(session: Session, socket: Socket) -> None:
     async for message in socket:
         try:
             order: Mapping[str, Any] = msgspec.json.decode(message.data)
             if order["command"] == "window-resize":
-                console.resize(int(order["args"]["width"]), int(order["args"]["height"]))
-        except (msgspec.MsgspecError, KeyError, TypeError, ValueError):
+                session.resize(int(order["args"]["width"]), int(order["args"]["height"]))
+        except (msgspec.MsgspecError, KeyError, TypeError, ValueError, Fault):
             continue

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from chassis.errors import Fault
 from chassis.sockets import Gone, Socket
 from services.instances.host.exec import Executed, read_some, write_all
 
@@ -68,7 +69,7 @@ async def carry(executed: Executed, wires: Wires) -> int:
         outputs.append(asyncio.create_task(_drain(executed.stderr, wires.sockets["2"]), name="exec errors"))
     else:
         tasks.append(asyncio.create_task(_feed(executed, wires.sockets["0"]), name="exec input"))
-        outputs.append(asyncio.create_task(_drain(executed.terminal, wires.sockets["0"]), name="exec output"))
+        outputs.append(asyncio.create_task(_drain(executed.stdout, wires.sockets["0"]), name="exec output"))
     try:
         code = await executed.wait()
         await asyncio.wait(outputs, timeout=GRACE)
@@ -87,7 +88,7 @@ async def _steer(executed: Executed, socket: Socket) -> None:
         try:
             order: dict[str, Any] = msgspec.json.decode(message.data)
             _obey(executed, order)
-        except (msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:
+        except (msgspec.MsgspecError, KeyError, TypeError, ValueError, Fault) as error:
             log.warning("a control message was not understood", error=str(error))
     executed.signal(9)
 
@@ -101,18 +102,17 @@ def _obey(executed: Executed, order: Mapping[str, Any]) -> None:
 
 async def _feed(executed: Executed, socket: Socket) -> None:
     """What the client sends, to the command. An empty text, or the client's going, is the end of input."""
-    descriptor = executed.terminal if executed.terminal >= 0 else executed.stdin
     with suppress(BrokenPipeError):
         async for message in socket:
-            if message.text and not message.data:
+            if executed.stdin is None or (message.text and not message.data):
                 break
-            await write_all(descriptor, message.data)
+            await write_all(executed.stdin, message.data)
     executed.close_stdin()
 
 
-async def _drain(descriptor: int, socket: Socket) -> None:
+async def _drain(descriptor: int | None, socket: Socket) -> None:
     """What the command writes, to the client; then the mark that there is no more."""
     with suppress(Gone):
-        while data := await read_some(descriptor):
+        while descriptor is not None and (data := await read_some(descriptor)):
             await socket.send(data)
         await socket.end_of_output()

@@ -11,6 +11,7 @@ from gen.nubibus.instances.v1 import instance_pb2
 from gen.nubibus.rest.v1 import rest_pb2
 from services.instances.document import Documents
 from services.instances.exposition import Exposition
+from services.instances.host.console import Consoles
 from services.instances.parts import Parts
 from services.instances.servicer_exec import ExecMethods
 from services.instances.servicer_files import FileMethods
@@ -27,6 +28,7 @@ class InstanceServicer(Instances, StateMethods, ExecMethods, FileMethods, LogMet
     def __init__(self, parts: Parts, sockets: Sockets) -> None:
         super().__init__(parts, Documents(parts.roster), States(parts))
         self.sockets = sockets
+        self.consoles = Consoles(parts.host)
         self.tasks: set[asyncio.Task[None]] = set()
         self.exposition = Exposition(parts)
 

@@ -21,8 +21,8 @@ from services.instances import execution, names
 from services.instances.body import ConsoleBody, ExecBody, read
 from services.instances.consoles import Screen
 from services.instances.execution import Wires
-from services.instances.host import console as host_console
 from services.instances.host import exec as host_exec
+from services.instances.host.console import Consoles
 from services.instances.occurrences import of_instance
 from services.instances.parts import Parts
 from services.instances.roster import Member
@@ -39,6 +39,7 @@ class ExecMethods:
 
     parts: Parts
     sockets: Sockets
+    consoles: Consoles
     tasks: set[asyncio.Task[None]]
 
     async def Exec(self, request: instance_pb2.PutInstanceRequest, call: Call) -> rest_pb2.Answer:
@@ -69,7 +70,7 @@ class ExecMethods:
             cwd=body.cwd or variables.get("HOME", "/"),
             uid=body.user,
             gid=body.group,
-            size=(body.width, body.height) if body.interactive else None,
+            pty=(body.width, body.height) if body.interactive else None,
         )
 
     async def _with_websockets(self, member: Member, body: ExecBody, spec: host_exec.ExecSpec) -> rest_pb2.Answer:
@@ -120,7 +121,7 @@ class ExecMethods:
         metadata: dict[str, Any] = {}
         if record:
             logs = self.parts.host.logs(member.key)
-            spec = replace(spec, record=(logs / f"exec_{operation}.stdout", logs / f"exec_{operation}.stderr"))
+            spec = replace(spec, stdout=logs / f"exec_{operation}.stdout", stderr=logs / f"exec_{operation}.stderr")
             at = f"/1.0/instances/{member.value.name}/logs/exec_{operation}"
             metadata["output"] = {"1": f"{at}.stdout", "2": f"{at}.stderr"}
         else:
@@ -180,7 +181,7 @@ class ExecMethods:
             )
         member = self._running(request)
         operations = self.parts.sagas.operations
-        screen = Screen(self.parts, member.key, (body.width, body.height))
+        screen = Screen(self.consoles, member.key, (body.width, body.height))
         accepted = await operations.open_socket(
             description="Showing console",
             project=member.value.project,
@@ -207,13 +208,13 @@ class ExecMethods:
 
     async def GetConsoleLog(self, request: instance_pb2.ConsoleRequest, call: Call) -> AsyncIterator[rest_pb2.Chunk]:
         member = found(self.parts, request)
-        data = await host_console.read_log(self.parts.host, member.key)
+        data = await asyncio.to_thread(self.consoles.read_log, member.key)
         await self._tell("instance-console-retrieved", member)
         headers = {"content-type": "application/octet-stream"}
         yield rest_pb2.Chunk(head=rest_pb2.Document(raw=True, headers=headers), data=data)
 
     async def ClearConsoleLog(self, request: instance_pb2.ConsoleRequest, call: Call) -> rest_pb2.Document:
         member = found(self.parts, request)
-        await host_console.clear_log(self.parts.host, member.key)
+        await asyncio.to_thread(self.consoles.clear_log, member.key)
         await self._tell("instance-console-reset", member)
         return documents.empty()

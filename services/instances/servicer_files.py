@@ -5,7 +5,7 @@ The metadata of a file travels in headers, as LXD has it: x-lxd-type, -uid, -gid
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Any
@@ -37,19 +37,11 @@ class FileMethods:
     async def GetFile(self, request: instance_pb2.FileRequest, call: Call) -> AsyncIterator[rest_pb2.Chunk]:
         path = _path(request)
         member = found(self.parts, request)
-        tree = await self._tree(member)
-        info = await tree.stat(path)
-        head = rest_pb2.Document(raw=info.type != "directory", headers=_headers(info, path))
-        await self._tell_file("instance-file-retrieved", member, path)
-        if info.type == "directory":
-            yield rest_pb2.Chunk(head=head, data=documents.render(list(info.entries)))
-        elif info.type == "symlink":
-            target = info.target.encode()
-            head.headers["content-length"] = str(len(target))
-            yield rest_pb2.Chunk(head=head, data=target)
-        else:
-            head.headers["content-length"] = str(info.size)
-            async for chunk in _content(tree, path, info.size, head):
+        async with await self._tree(member) as tree:
+            info = await tree.stat(path)
+            head = rest_pb2.Document(raw=info.type != "directory", headers=_headers(info, path))
+            await self._tell_file("instance-file-retrieved", member, path)
+            async for chunk in _shown(tree, path, info, head):
                 yield chunk
 
     async def PostFile(self, request: AsyncIterator[instance_pb2.FileFrame], call: Call) -> rest_pb2.Document:
@@ -61,31 +53,23 @@ class FileMethods:
         path = _path(head)
         member = found(self.parts, head)
         given = _given(head.headers)
-        tree = await self._tree(member)
-        if given["type"] == "directory":
-            await tree.mkdir(path, given["uid"], given["gid"], given["mode"])
-        elif given["type"] == "symlink":
-            await tree.symlink(path, (await _text(frames)), given["uid"], given["gid"])
-        else:
-            pieces = (frame.data async for frame in frames)
-            await tree.write(path, pieces, given["uid"], given["gid"], given["mode"], append=given["write"] == "append")
+        async with await self._tree(member) as tree:
+            await _put(tree, path, given, frames)
         await self._tell_file("instance-file-pushed", member, path)
         return documents.empty()
 
     async def DeleteFile(self, request: instance_pb2.FileRequest, call: Call) -> rest_pb2.Document:
         path = _path(request)
         member = found(self.parts, request)
-        tree = await self._tree(member)
-        await tree.delete(path)
+        async with await self._tree(member) as tree:
+            await tree.delete(path)
         await self._tell_file("instance-file-deleted", member, path)
         return documents.empty()
 
     async def _tree(self, member: Member) -> Tree:
         """The files as they are now: those of the running instance, or of its mounted volume."""
-        if self.parts.roster.live(member.value.project, member.value.name) is not None:
-            return Tree.of(self.parts.host, member.key, None, hostside.running_idmap(member))
         volume = await self.parts.volumes.mount(member.volume)
-        return Tree.of(self.parts.host, member.key, volume, hostside.disk_idmap(member))
+        return Tree.of(self.parts.host, member.key, volume, hostside.running_idmap(member), hostside.disk_idmap(member))
 
     async def _tell_file(self, action: str, member: Member, path: str) -> None:
         value = member.value
@@ -124,6 +108,32 @@ def _headers(info: FileInfo, path: str) -> dict[str, str]:
         headers["content-disposition"] = f"inline;filename={quote(name)}"
         headers["last-modified"] = format_datetime(modified.replace(microsecond=0), usegmt=True)
     return headers
+
+
+async def _put(tree: Tree, path: str, given: Mapping[str, Any], frames: AsyncIterator[instance_pb2.FileFrame]) -> None:
+    """Make what the client asked for."""
+    owner = {"uid": given["uid"], "gid": given["gid"]}
+    if given["type"] == "directory":
+        await tree.mkdir(path, **owner, mode=given["mode"])
+    elif given["type"] == "symlink":
+        await tree.symlink(path, await _text(frames), **owner)
+    else:
+        pieces = (frame.data async for frame in frames)
+        await tree.write(path, pieces, **owner, mode=given["mode"], append=given["write"] == "append")
+
+
+async def _shown(tree: Tree, path: str, info: FileInfo, head: rest_pb2.Document) -> AsyncIterator[rest_pb2.Chunk]:
+    """A directory as the list of its names, a symlink as its target, a file as its content."""
+    if info.type == "directory":
+        yield rest_pb2.Chunk(head=head, data=documents.render(list(info.entries)))
+    elif info.type == "symlink":
+        target = info.target.encode(errors="surrogateescape")
+        head.headers["content-length"] = str(len(target))
+        yield rest_pb2.Chunk(head=head, data=target)
+    else:
+        head.headers["content-length"] = str(info.size)
+        async for chunk in _content(tree, path, info.size, head):
+            yield chunk
 
 
 async def _content(tree: Tree, path: str, size: int, head: rest_pb2.Document) -> AsyncIterator[rest_pb2.Chunk]:
