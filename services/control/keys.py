@@ -122,7 +122,8 @@ def _waiting(what: str, *names_and_types: tuple[str, Type[Any], str]) -> list[Se
     return [ServerKey(name, type_, default=default, waits=what) for name, type_, default in names_and_types]
 
 
-HTTPS_ADDRESS = ServerKey("core.https_address", Address, scope="local", doc="Where the REST API listens over HTTPS")
+# Any text: LXD judges it by trying to listen, with a sentence of its own.
+HTTPS_ADDRESS = ServerKey("core.https_address", Str, scope="local", doc="Where the REST API listens over HTTPS")
 ALLOWED_CREDENTIALS = ServerKey(
     "core.https_allowed_credentials", Truth, since="https_allowed_credentials", doc="Access-Control-Allow-Credentials"
 )
