@@ -105,6 +105,12 @@ def exchange(one: Path, other: Path) -> None:
         raise OSError(number, os.strerror(number), str(one), None, str(other))
 
 
+def holds_only(folder: Path, names: Iterable[str]) -> bool:
+    """Whether a folder is empty but for empty folders of these names: what a pool begins with."""
+    known = frozenset(names)
+    return all(path.name in known and not os.listdir(path) for path in folder.iterdir())
+
+
 def leftovers(folders: Iterable[Path], prefixes: tuple[str, ...]) -> list[Path]:
     """What killed processes left in these folders, by the beginning of its name."""
     return [

@@ -36,14 +36,9 @@ async def look(source: str, place: Path, *, loop: bool) -> Facts:
     if kind in ("folder", "missing"):
         path = Path(source)
         there = path if kind == "folder" else path.parent
-        empty = kind == "missing" or _holds_nothing(path)
+        empty = kind == "missing" or host.holds_only(path, LAYOUT)
         return Facts(kind, await _fstype(there), "", "", empty, subvolumes.is_subvolume(path), mounted)
     return Facts(kind, mounted=mounted)
-
-
-def _holds_nothing(folder: Path) -> bool:
-    """A pool that an earlier run has begun holds its folders and nothing in them."""
-    return all(entry.name in LAYOUT and not any(Path(entry.path).iterdir()) for entry in os.scandir(folder))
 
 
 async def _signature(device: str) -> tuple[str, str, str]:

@@ -42,10 +42,7 @@ class DirDriver(TreeDriver):
     def facts(self) -> Facts:
         source = self.source
         there = source.is_dir()
-        # A pool that an earlier run of `create` has begun holds its folders and nothing in them.
-        empty = there and all(
-            entry.name in LAYOUT and not any(Path(entry.path).iterdir()) for entry in os.scandir(source)
-        )
+        empty = there and host.holds_only(source, LAYOUT)
         return Facts(there, empty, host.mounted_at(self.place.path) is not None)
 
     async def create(self) -> dict[str, str]:
