@@ -61,5 +61,3 @@ def _skip_known_bugs_of_lxd(request: pytest.FixtureRequest) -> None:
     marker = request.node.get_closest_marker("differs")
     if marker is not None and "server" in request.fixturenames and request.getfixturevalue("server").is_lxd:
         pytest.skip(f"LXD differs: {marker.args[0]}")
-
-

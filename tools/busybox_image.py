@@ -67,7 +67,10 @@ bound|renew)
     ip -4 address flush dev "$interface"
     ip address add "$ip/$mask" dev "$interface"
     [ -n "$router" ] && ip route replace default via "${router%% *}" dev "$interface"
-    { [ -n "$search$domain" ] && echo "search ${search:-$domain}"; for server in $dns; do echo "nameserver $server"; done; } >/etc/resolv.conf
+    {
+        [ -n "$search$domain" ] && echo "search ${search:-$domain}"
+        for server in $dns; do echo "nameserver $server"; done
+    } >/etc/resolv.conf
     env >"/run/dhcp.$interface.new" && mv "/run/dhcp.$interface.new" "/run/dhcp.$interface"
     ;;
 deconfig) ip -4 address flush dev "$interface" ;;
@@ -85,7 +88,12 @@ FILES: dict[str, tuple[int, str]] = {
 }
 TEMPLATES = {"hostname.tpl": "{{ container.name }}\n"}
 TEMPLATE_RULES: dict[str, object] = {
-    "/etc/hostname": {"when": ["create", "copy", "rename"], "template": "hostname.tpl", "create_only": False, "properties": {}}
+    "/etc/hostname": {
+        "when": ["create", "copy", "rename"],
+        "template": "hostname.tpl",
+        "create_only": False,
+        "properties": {},
+    }
 }
 
 
@@ -97,7 +105,7 @@ class Tree:
     buffer: io.BytesIO = field(default_factory=io.BytesIO)
 
     def __post_init__(self) -> None:
-        self.tar = tarfile.open(fileobj=self.buffer, mode="w", format=tarfile.PAX_FORMAT)
+        self.tar = tarfile.open(fileobj=self.buffer, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
 
     def add(self, name: str, kind: bytes, mode: int, data: bytes = b"", link: str = "", raw: bool = False) -> None:
         """Adds one entry; `raw` takes the name as it stands, without the prefix (hostile images need that)."""
@@ -160,7 +168,9 @@ def add_metadata(tree: Tree, document: Mapping[str, object]) -> None:
         tree.file(f"templates/{name}", text.encode())
 
 
-def unified_tar(document: Mapping[str, object] | None = None, extra: Mapping[str, tuple[int, str]] | None = None) -> bytes:
+def unified_tar(
+    document: Mapping[str, object] | None = None, extra: Mapping[str, tuple[int, str]] | None = None
+) -> bytes:
     """Metadata and `rootfs/` in one uncompressed tar."""
     tree = Tree()
     add_metadata(tree, document or metadata())

@@ -144,9 +144,7 @@ class Client:
     def delete(self, path: str) -> dict[str, Json]:
         return self.change("DELETE", path)
 
-    def refusal(
-        self, method: str, path: str, body: Json = None, headers: Mapping[str, str] | None = None
-    ) -> Refusal:
+    def refusal(self, method: str, path: str, body: Json = None, headers: Mapping[str, str] | None = None) -> Refusal:
         """A change that must be refused, at once or by its operation."""
         answer = self.request(method, path, body, headers)
         if answer.status != 202:
@@ -171,9 +169,9 @@ class Client:
         return state
 
     def websocket(self, path: str) -> ClientConnection:
-        return unix_connect(
-            str(self.socket), f"ws://lxd{self._url(path)}", open_timeout=DEADLINE, ping_interval=None, max_size=None
-        )
+        """An open websocket; whoever asked for it closes it."""
+        options = {"open_timeout": DEADLINE, "close_timeout": 1, "ping_interval": None, "max_size": None}
+        return unix_connect(str(self.socket), f"ws://lxd{self._url(path)}", **options).__enter__()
 
     def events(self, kinds: str = "lifecycle", query: str = "") -> EventListener:
         return EventListener(self.websocket(f"/1.0/events?type={kinds}{query}"))
@@ -220,7 +218,7 @@ class EventListener:
                 with self._news:
                     self.seen.append(json.loads(message))
                     self._news.notify_all()
-        except ConnectionClosed:
+        except (ConnectionClosed, OSError):
             return
 
     def matching(self, **wanted: Json) -> list[dict[str, Json]]:

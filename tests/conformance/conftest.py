@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
@@ -37,12 +38,23 @@ def ground(api: Client) -> Iterator[Ground]:
     clear(made)
 
 
+@pytest.fixture(scope="session")
+def reaper(ground: Ground) -> Iterator[Callable[[World], None]]:
+    """Removes what tests made while the next ones run already; what could not be removed fails the session."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        closing: list[Future[None]] = []
+        yield lambda made: closing.append(thread.submit(made.close))
+        problems = [error for each in closing if (error := each.exception()) is not None]
+    if problems:
+        raise BaseExceptionGroup("left behind", problems)
+
+
 @pytest.fixture
-def world(ground: Ground) -> Iterator[World]:
+def world(ground: Ground, reaper: Callable[[World], None]) -> Iterator[World]:
     """Makes things for one test."""
     made = World(ground)
     yield made
-    made.close()
+    reaper(made)
 
 
 @pytest.fixture(scope="module")

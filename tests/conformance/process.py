@@ -29,7 +29,7 @@ class Stream:
         self.reader.start()
 
     def _read(self) -> None:
-        with contextlib.suppress(ConnectionClosed):
+        with contextlib.suppress(ConnectionClosed, OSError):
             for message in self.connection:
                 if isinstance(message, str):
                     if message == "":
@@ -142,7 +142,9 @@ def shell(api: Client, instance: str, script: str) -> str:
 
 @contextlib.contextmanager
 def console(api: Client, instance: str, **fields: Any) -> Iterator[Session]:
-    session = attach(api, f"/1.0/instances/{instance}/console", {"width": 80, "height": 25, "type": "console", **fields})
+    session = attach(
+        api, f"/1.0/instances/{instance}/console", {"width": 80, "height": 25, "type": "console", **fields}
+    )
     try:
         yield session
     finally:

@@ -26,6 +26,11 @@ def nubibus_command(directory: Path) -> list[str]:
     return [str(ROOT / ".venv/bin/python"), "-m", "cli", "serve", "--dir", str(directory)]
 
 
+SPARE_ID = 20_000_000
+"""A user of the host that root may hand to an instance with raw.idmap, outside the range instances get by default."""
+SUBORDINATES = f"root:100000:10000001\nroot:{SPARE_ID}:1\n"
+
+
 class Server(ABC):
     """A server with a directory of its own. `start` returns when it answers."""
 
@@ -47,10 +52,21 @@ class Server(ABC):
         assert self.started is None, "already started"
         with self.log.open("ab") as log:
             self.started = subprocess.Popen(
-                self.command(), cwd=ROOT, env=self.environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                self._isolated(), cwd=ROOT, env=self.environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
         self.wait_ready()
+
+    def _isolated(self) -> list[str]:
+        """The command in a mount namespace of its own, where root's subordinate users are those we want.
+
+        With Debian's `uidmap` installed, liblxc goes through newuidmap, which holds even root to /etc/subuid.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        allowed = self.directory.parent / "subordinates"
+        allowed.write_text(SUBORDINATES)
+        script = f'mount --bind {allowed} /etc/subuid && mount --bind {allowed} /etc/subgid && exec "$@"'
+        return ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", *self.command()]
 
     def wait_ready(self) -> None:
         deadline = time.monotonic() + DEADLINE
@@ -66,6 +82,12 @@ class Server(ABC):
         return False
 
     def tail(self) -> str:
+        """The end of the log, and the exit code of a server that died."""
+        code = self.started.poll() if self.started else None
+        died = "" if code is None else f"\nthe server ended with {code}"
+        return self._log() + died
+
+    def _log(self) -> str:
         return self.log.read_text(errors="replace")[-4000:] if self.log.exists() else ""
 
     def signal(self, number: signal.Signals, timeout: float = DEADLINE) -> None:
@@ -93,9 +115,9 @@ class Server(ABC):
                 self.started.wait(DEADLINE)
                 self.started = None
         self.sweep()
-        shutil.rmtree(self.directory, ignore_errors=True)
+        shutil.rmtree(self.directory.parent, ignore_errors=True)
 
-    def sweep(self) -> None:  # noqa: B027
+    def sweep(self) -> None:
         """Removes what the server itself leaves on the host; Nubibus must leave nothing."""
 
 
@@ -105,13 +127,12 @@ class Nubibus(Server):
 
 
 class Lxd(Server):
-    """Debian's LXD in a mount namespace of its own, so that no mount of it survives."""
+    """Debian's LXD."""
 
     is_lxd = True
 
     def command(self) -> list[str]:
-        self.directory.mkdir(parents=True, exist_ok=True)
-        return ["unshare", "--mount", "--propagation", "private", "lxd", "--group", "root", "--logfile", f"{self.log}.lxd"]
+        return ["lxd", "--group", "root", "--logfile", f"{self.log}.lxd"]
 
     def environment(self) -> dict[str, str]:
         return {**os.environ, "LXD_DIR": str(self.directory)}

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import itertools
 import secrets
+import signal
 import subprocess
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
-from tests.conformance import process
+from tests.conformance import images, process
 from tests.conformance.client import Client, eventually
+from tests.conformance.kernel import minds
 from tests.conformance.process import Ran
 
 _counter = itertools.count(1)
@@ -24,14 +27,19 @@ def unique(prefix: str) -> str:
     return f"{prefix}-{TOKEN}{next(_counter)}"
 
 
+def now() -> str:
+    """The time as the API writes it, without fractions."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
+
+
 def free_subnets() -> tuple[IPv4Network, IPv6Network]:
-    """A /24 of 198.18.0.0/15 and a /64 of fd42::/16 that nothing on this host uses."""
+    """A /24 of 198.18.0.0/16 and a /64 of fd42::/16 that nothing on this host uses. (198.19.0.0/16 is for fixed ones.)"""
     routes = subprocess.run(["ip", "-4", "route"], capture_output=True, text=True, check=True).stdout
     while True:
-        number = secrets.randbelow(512)
-        v4 = IPv4Network((0xC6120000 + number * 256, 24))
-        if f"{v4.network_address}/" not in routes:
-            return v4, IPv6Network(f"fd42:{secrets.token_hex(2)}:{number:x}:1::/64")
+        number = secrets.randbelow(256)
+        if f"198.18.{number}." not in routes:
+            v6 = IPv6Network(f"fd42:{secrets.token_hex(2)}:{number:x}:1::/64")
+            return IPv4Network(f"198.18.{number}.0/24"), v6
 
 
 @dataclass(frozen=True)
@@ -122,20 +130,27 @@ class World:
         return name
 
     def remove_instance(self, name: str) -> None:
-        path = f"/1.0/instances/{name}"
-        if self.api.request("GET", path).status == 404:
-            return
-        if self.api.get(f"{path}/state")["status"] != "Stopped":
-            self.api.request("PUT", f"{path}/state", {"action": "unfreeze"})
+        """Stops and deletes an instance; tried again while another operation on it is still ending."""
+        eventually(lambda: self._removed(f"/1.0/instances/{name}"), pause=0.1)
+
+    def _removed(self, path: str) -> bool:
+        state = self.api.request("GET", f"{path}/state")
+        if state.status == 404:
+            return True
+        if state.metadata["status"] != "Stopped":
             answer = self.api.request("PUT", f"{path}/state", {"action": "stop", "force": True, "timeout": 30})
-            self.api.finished(answer.operation)
-        self.gone(path)
+            self.api.finished(answer.operation)  # it may have stopped by itself meanwhile
+        answer = self.api.request("DELETE", path)
+        assert answer.status in (202, 404), f"DELETE {path}: {answer.status} {answer.body!r}"
+        return answer.status == 404 or self.api.finished(answer.operation)["status"] == "Success"
 
     def state(self, name: str, action: str, **fields: Any) -> dict[str, Any]:
         return self.api.put(f"/1.0/instances/{name}/state", {"action": action, "timeout": 30, **fields})
 
     def start(self, name: str) -> None:
+        """Starts an instance and waits until its init minds signals: what comes earlier is lost."""
         self.state(name, "start")
+        eventually(lambda: minds(self.pid(name), signal.SIGPWR))
 
     def stop(self, name: str) -> None:
         self.state(name, "stop", force=True)
@@ -153,6 +168,12 @@ class World:
         self.finally_do(partial(self.gone, f"/1.0/profiles/{name}"))
         self.api.post("/1.0/profiles", {"name": name, "config": dict(config or {}), **fields})
         return name
+
+    def image(self, properties: Mapping[str, str], **headers: str) -> str:
+        """A busybox image of its own, made different by its properties."""
+        data = images.unified_with(properties)
+        self.finally_do(partial(self.gone, f"/1.0/images/{images.fingerprint(data)}"))
+        return images.upload(self.api, data, **headers)
 
     def bridge(self, config: Mapping[str, str] | None = None, **fields: Any) -> Bridge:
         """A managed bridge network with NAT on subnets of its own; `config` adds keys or replaces them."""
