@@ -138,8 +138,11 @@ class Links:
 
     def add(self, name: str, kind: str, **attributes: Any) -> None:
         """Make a link of this kind. Raises FileExistsError if the name is taken."""
+        alias = attributes.pop("ifalias", "")
         try:
             self.route.link("add", ifname=name, kind=kind, **attributes)
+            if alias:  # the kernel takes it only on a link that exists
+                self.set(name, ifalias=alias)
         except NetlinkError as error:
             if error.code == errno.EEXIST:
                 raise FileExistsError(errno.EEXIST, f"Network interface {name!r} already exists") from None

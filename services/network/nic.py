@@ -61,10 +61,7 @@ class Nics:
         self._check(asked.nic, asked.network)
         addresses = await self._addresses(asked)
         wanted = self._wanted(asked, addresses)
-        try:
-            mtu = await self.host.run(apply.attach, wanted)
-        except HOST_FAULTS as fault:
-            raise errors.Internal(reason(fault)) from None
+        mtu = await self._attach(asked, wanted)
         if asked.network is not None and asked.nictype == "bridged":
             await self.keeper.write_host(asked.network, asked.nic, addresses=addresses, hwaddr=asked.hwaddr)
         volatile = {"host_name": asked.host_name}
@@ -79,6 +76,22 @@ class Nics:
             volatile=volatile,
             guest_name=guest_name,
         )
+
+    async def _attach(self, asked: Asked, wanted: plan.Wanted) -> int:
+        """A managed network that is not there (yet: the host has just booted) is made first."""
+        try:
+            return await self.host.run(apply.attach, wanted)
+        except LookupError as missing:
+            if asked.network is None:
+                raise errors.Internal(reason(missing)) from None
+        except HOST_FAULTS as fault:
+            raise errors.Internal(reason(fault)) from None
+        async with self.keeper.changing(asked.network.name):
+            await self.keeper.establish_one(asked.network)
+        try:
+            return await self.host.run(apply.attach, wanted)
+        except HOST_FAULTS as fault:
+            raise errors.Internal(reason(fault)) from None
 
     async def Detach(self, request: nic_pb2.NicSpec, call: Call) -> rest_pb2.Empty:
         asked = self._asked(request, strict=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,11 +12,13 @@ from services.network.links import Link, Route, write_sysctl
 from services.network.nics import filters, shaping
 from services.network.nics.plan import Wanted
 
+DRAWN = re.compile(r"(veth|mac)[0-9a-f]{8}")
+
 
 def attach(host: Host, wanted: Wanted) -> int:
     """Make it; its MTU. Raises LookupError if the bridge or parent is missing, FileExistsError if the name is another's."""
     link = host.links.get(wanted.host_name)
-    if link is not None and not host.made(link):
+    if link is not None and not _is_ours(host, link, wanted):
         raise FileExistsError(17, f'Network interface "{wanted.host_name}" already exists')
     if link is not None and not _waits(host, link, wanted):
         host.links.delete(wanted.host_name)
@@ -35,6 +38,11 @@ def _waits(host: Host, link: Link, wanted: Wanted) -> bool:
         return link.kind == "macvlan"
     peer = host.links.get(wanted.peer_name)
     return peer is not None and peer.lower == link.index
+
+
+def _is_ours(host: Host, link: Link, wanted: Wanted) -> bool:
+    """A crash may have come between making a link and giving it its alias: then its drawn name tells."""
+    return host.made(link) or _waits(host, link, wanted) or bool(DRAWN.fullmatch(link.name))
 
 
 def _make(host: Host, wanted: Wanted) -> None:
@@ -104,7 +112,7 @@ def detach(host: Host, wanted: Wanted) -> None:
     """Remove it; what is gone already is no error, and what another made is left alone."""
     shaping.remove(host, wanted.host_name)
     link = host.links.get(wanted.host_name)
-    if link is not None and host.made(link):
+    if link is not None and _is_ours(host, link, wanted):
         host.links.delete(wanted.host_name)
     by = host.links.get(wanted.route_by) if wanted.bridge else None
     for route in wanted.routes if by is not None else ():

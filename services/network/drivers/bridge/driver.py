@@ -96,10 +96,9 @@ class Bridge:
             host.links.set(old, ifname=new)
 
     def remove(self, host: Host, name: str) -> None:
-        link = host.links.get(name)
+        if not host.files(name).directory.exists():
+            return  # the directory is made before the link: without it the link is not ours
         have = apply.read(host, name)
-        if link is not None and not host.made(link):
-            have = plan.Actual(dnsmasq=have.dnsmasq)
         apply.apply(host, plan.removal(name, have))
         apply.forget(host, name)
 
