@@ -1,0 +1,121 @@
+"""The overlay `single` played on this machine: which pods there are, where they are reached, how they are replaced."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from tools import cluster_secrets
+from tools.play.balancer import Balancer
+from tools.play.load import Remote
+from tools.play.podman import GATEWAY, NETWORK, Podman, until
+from tools.play.translate import Node, Pod, Translation
+from tools.render import render
+
+OVERLAY = Path(__file__).resolve().parents[2] / "deploy/k8s/overlays/single"
+HTTPS = 8443
+PREFIX = GATEWAY.rsplit(".", 1)[0]
+NATS = f"{PREFIX}.10"
+
+
+@dataclass
+class Deployment:
+    """`directory` holds everything; nothing of it is outside but podman's network and what instances are."""
+
+    directory: Path
+    tag: str
+    podman: Podman = field(init=False)
+    translation: Translation = field(init=False)
+    balancer: Balancer = field(init=False)
+    _address: int = 20
+
+    def __post_init__(self) -> None:
+        self.podman = Podman(self.directory)
+        kept = self.directory / "secrets.yaml"
+        kept.write_text(yaml.safe_dump_all(cluster_secrets.manifests({})))
+        secrets = cluster_secrets.read(kept)
+        secrets["nubibus-trust"] = {"play.crt": self._client_certificate()}
+        node = Node(self.directory, GATEWAY)
+        aliases = {"nats.nubibus.svc": NATS, "nats": NATS}
+        self.translation = Translation(render(OVERLAY), secrets, node, aliases)
+        self.balancer = Balancer((GATEWAY, HTTPS), self.ready_gateways, HTTPS)
+
+    def _client_certificate(self) -> bytes:
+        certificate, key = self.directory / "client.crt", self.directory / "client.key"
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:secp384r1", "-nodes", "-days", "30",
+             "-subj", "/CN=play", "-keyout", key, "-out", certificate], check=True, capture_output=True,
+        )  # fmt: skip
+        return certificate.read_bytes()
+
+    def open(self) -> None:
+        """Everything that the overlay says, ready."""
+        self.podman.open()
+        for workload in self.translation.workloads():
+            for number in range(workload["spec"].get("replicas", 1)):
+                self.start(workload["metadata"]["name"], number)
+        for name in list(self.podman.pods):
+            self.podman.wait_ready(name)
+        self.balancer.start()
+
+    def start(self, workload: str, number: int, tag: str | None = None) -> None:
+        pod = self.pod(workload, number, tag)
+        self.podman.play(pod[0], pod[1])
+
+    def pod(self, workload: str, number: int, tag: str | None = None) -> tuple[Pod, str]:
+        if workload == "nats":
+            address = NATS
+        else:
+            self._address += 1
+            address = f"{PREFIX}.{self._address}"
+        pod = self.translation.pod(workload, number, address, tag or self.tag)
+        return pod, GATEWAY if pod.host_network else address
+
+    def ready_gateways(self) -> list[str]:
+        found = [(n, a) for n, (pod, a) in list(self.podman.pods.items()) if pod.workload == "gateway"]
+        return [address for name, address in found if self.podman.ready(name)]
+
+    def remote(self) -> Remote:
+        return Remote.of(GATEWAY, HTTPS, str(self.directory / "client.crt"), str(self.directory / "client.key"))
+
+    def roll(self, workload: str, tag: str) -> None:
+        """A rolling change to another image: with a surge where the workload has replicas, one after the other where not."""
+        numbers = [n for n in range(10) if f"{workload}-{n}" in self.podman.pods]
+        for number in numbers:
+            if len(numbers) > 1:
+                spare = 10 + number
+                self.start(workload, spare, tag)
+                self.podman.wait_ready(f"{workload}-{spare}")
+                self.podman.remove(f"{workload}-{number}")
+            else:
+                self.podman.remove(f"{workload}-{number}")
+                self.start(workload, number, tag)
+                self.podman.wait_ready(f"{workload}-{number}")
+
+    def kill(self, pod: str, container: str) -> None:
+        """SIGKILL, then what the kubelet does; returns when the pod is ready again."""
+        before = self.podman.containers(pod)[container]
+        self.podman.kill(pod, container)
+        until(lambda: container not in self.podman.containers(pod), 20, lambda: f"{pod}-{container} does not die")
+        self.podman.restart(pod, container)
+        until(
+            lambda: self.podman.containers(pod).get(container, before) != before, 20, lambda: f"{container} stays away"
+        )
+        self.podman.wait_ready(pod)
+
+    def close(self) -> None:
+        self.balancer.stop()
+        self.podman.close()
+
+
+def refuses(address: str, port: int) -> bool:
+    with socket.socket() as s:
+        s.settimeout(2)
+        return s.connect_ex((address, port)) != 0
+
+
+__all__ = ["GATEWAY", "HTTPS", "NETWORK", "Deployment", "refuses"]
