@@ -73,6 +73,15 @@ _PROCESS = os.urandom(6).hex()
 _count = 0
 
 
+def _draw_process() -> None:
+    """A fork is another process and needs a name of its own."""
+    global _PROCESS
+    _PROCESS = os.urandom(6).hex()
+
+
+os.register_at_fork(after_in_child=_draw_process)
+
+
 def unique() -> str:
     """A name that nobody draws again: the process, the moment, a counter."""
     global _count

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from supervisor.launch import Child, Launch, start
+from supervisor.warm import Warmth
 
 FIRST_PAUSE = 0.05  # seconds before the first restart
 LONGEST_PAUSE = 10.0
@@ -26,6 +27,7 @@ class Supervised:
     name: str
     launch: Launch
     say: Say
+    warmth: Warmth | None = None
     wanted: bool = True
     child: Child | None = None
     started_at: float = 0.0
@@ -53,7 +55,7 @@ class Supervised:
     async def _live(self) -> None:
         """From start to death."""
         self.woken.clear()
-        self.child = start(self.launch)
+        self.child = start(self.launch, self.warmth)
         self.started_at = time.monotonic()
         await readable(self.child.pidfd)
         _pid, status = os.waitpid(self.child.pid, 0)

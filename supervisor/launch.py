@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from supervisor import linux, view
+from supervisor import linux, view, warm
+from supervisor.warm import Warmth
 
 FAILED = 127  # exit code of a child that never came to its program
 PASSED = 3  # descriptor of the first socket that is handed to the child
@@ -33,6 +34,7 @@ class Launch:
     user: str | None = None
     code: tuple[Path, ...] = ()
     sockets: tuple[int, ...] = ()
+    module: str = ""  # what `argv` runs with -m, if that can be done without a new interpreter
 
 
 @dataclass(frozen=True)
@@ -41,20 +43,21 @@ class Child:
     pidfd: int  # readable when it has ended
 
 
-def start(launch: Launch) -> Child:
-    """Fork and execute; an error of the child's set-up is in its log, with exit code 127."""
+def start(launch: Launch, warmth: Warmth | None = None) -> Child:
+    """Fork, and execute or go on as the part; an error of the child's set-up is in its log, with exit code 127."""
+    is_warm = bool(launch.module and warmth and warmth.fresh())
     log = os.open(launch.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
     parent = os.getpid()
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
     if pid == 0:
-        _child(launch, log, parent)
+        _child(launch, log, parent, is_warm)
     os.close(log)
     return Child(pid, os.pidfd_open(pid))
 
 
-def _child(launch: Launch, log: int, parent: int) -> NoReturn:
+def _child(launch: Launch, log: int, parent: int, is_warm: bool) -> NoReturn:
     try:
         os.setsid()
         _reset_signals()
@@ -68,13 +71,26 @@ def _child(launch: Launch, log: int, parent: int) -> NoReturn:
         linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(FAILED)
+        if is_warm:
+            os._exit(_go_on(launch))
         os.execve(launch.argv[0], launch.argv, dict(launch.env))
     except BaseException as error:
         os.write(2, f"cannot start {' '.join(launch.argv)}: {error}\n".encode())
     os._exit(FAILED)
 
 
+def _go_on(launch: Launch) -> int:
+    """Without exec nothing closes by itself: the supervisor's descriptors go first. Its objects stay where the stack holds them."""
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as a new interpreter would
+    os.closerange(PASSED + len(launch.sockets), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    code = warm.run(launch.module, launch.argv[launch.argv.index(launch.module) + 1 :], dict(launch.env))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return code
+
+
 def _reset_signals() -> None:
+    signal.set_wakeup_fd(-1)
     for number in (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGPWR, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])

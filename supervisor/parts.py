@@ -32,13 +32,14 @@ def launch_of(name: str, around: Surroundings) -> Launch:
     if name == BUS:
         return _launch(name, around, around.nats_argv, {})
     settings = {"NUBIBUS_DIR": str(around.directory), "NUBIBUS_NATS": around.nats_url, "PYTHONUNBUFFERED": "1"}
-    argv = (sys.executable, "-m", f"services.{name}", "--dir", str(around.directory))
+    module = f"services.{name}"
+    argv = (sys.executable, "-m", module, "--dir", str(around.directory))
     if name != GATEWAY:
-        return _launch(name, around, argv, settings)
+        return replace(_launch(name, around, argv, settings), module=module)
     settings["NUBIBUS_UNIX_FD"] = str(PASSED)
     code = (ROOT, Path(sys.prefix), Path(sys.base_prefix))
     launch = _launch(name, around, argv, settings)
-    return replace(launch, user=around.user, code=code, sockets=(around.listener,))
+    return replace(launch, module=module, user=around.user, code=code, sockets=(around.listener,))
 
 
 def _launch(name: str, around: Surroundings, argv: tuple[str, ...], settings: dict[str, str]) -> Launch:

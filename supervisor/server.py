@@ -19,7 +19,8 @@ from typing import Any
 
 from supervisor import directory as folder
 from supervisor.child import Supervised
-from supervisor.parts import BUS, PARTS, USER, Surroundings, launch_of
+from supervisor.parts import BUS, PARTS, ROOT, USER, Surroundings, launch_of
+from supervisor.warm import Warmth, warm_up
 
 PATIENCE = 20.0  # seconds that a part may take to end
 STOP_ALL = 3600.0  # seconds that all instances together may take to stop; each has its own boot.host_shutdown_timeout
@@ -36,6 +37,7 @@ class Supervisor:
     leaving: asyncio.Event = field(default_factory=asyncio.Event)
     shutting_down: bool = False
     url: str = ""
+    warmth: Warmth | None = None
 
     def say(self, text: str) -> None:
         """One line in the foreground's output and in D/log/supervisor.log."""
@@ -58,7 +60,10 @@ class Supervisor:
         around = self._surroundings()
         self._obey_signals()
         control = await self._open_control()
-        tasks = [asyncio.create_task(self._start(name, around).run(), name=name) for name in (BUS, *PARTS)]
+        tasks = [self._start(BUS, around)]
+        await asyncio.sleep(0)  # the bus comes up on another core while the libraries are loaded here
+        self.warmth = warm_up(ROOT)
+        tasks += [self._start(name, around) for name in PARTS]
         trimming = asyncio.create_task(self._trim_logs())
         self.say(f"nubibus serves in {self.directory}")
         await self.leaving.wait()
@@ -85,9 +90,9 @@ class Supervisor:
             self.say(f"there is no user {USER}: the gateway runs as uid {os.geteuid()} (tools/setup makes the user)")
         return Surroundings(self.directory, tuple(bus.argv), bus.url, listener, user)
 
-    def _start(self, name: str, around: Surroundings) -> Supervised:
-        self.children[name] = Supervised(name, launch_of(name, around), self.say)
-        return self.children[name]
+    def _start(self, name: str, around: Surroundings) -> asyncio.Task[None]:
+        self.children[name] = Supervised(name, launch_of(name, around), self.say, self.warmth)
+        return asyncio.create_task(self.children[name].run(), name=name)
 
     def _obey_signals(self) -> None:
         loop = asyncio.get_running_loop()
