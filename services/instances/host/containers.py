@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import hashlib
 import os
 import shutil
 import signal
@@ -19,17 +18,19 @@ from pathlib import Path
 from typing import Literal
 
 from chassis.errors import Internal
-from services.instances.host import cgroups, layout, lxcconfig, process
+from services.instances.host import cgroups, hotplug, layout, lxcconfig, process
 from services.instances.host.cgroups import Groups, Machine
+from services.instances.host.idmap import IdMap, idmap_of_process
+from services.instances.host.places import Places
 from services.instances.host.process import Watched
-from services.instances.host.spec import Exit, Key, Live, Spec
+from services.instances.host.spec import Exit, Key, Live, MountSpec, NicSpec, Spec
 from services.instances.host.starter import Starter
+from services.instances.host.worker import Worker
 
 LINGER = 10.0  # seconds that a monitor may take to clear up after its init
 TAKE_OVER = 60.0  # seconds for starts that an earlier life of the service has begun
 FREEZING = 10.0
 POLL = 0.002
-CONFIG = "lxc.conf"
 STARTED = "started"  # what the child of a start says
 HALT, REBOOT = signal.SIGRTMIN + 3, signal.SIGRTMIN + 5  # what systemd waits for
 
@@ -50,14 +51,14 @@ class Containers:
     """All of one server, in `directory`/instances. `on_exit` is called on the loop."""
 
     def __init__(self, directory: Path, starter: Starter, on_exit: Callable[[Key, Exit], None]) -> None:
-        self.directory = directory / "instances"
+        self.layout = layout.detect()
+        self.places = Places(directory, self.layout)
+        self.directory = self.places.directory
         self.starter = starter
         self._on_exit = on_exit
         self._running: dict[Key, Running] = {}
         self._turns: dict[Key, asyncio.Lock] = {}
         self._watches: set[asyncio.Task[None]] = set()
-        self._token = hashlib.sha256(str(self.directory.resolve()).encode()).hexdigest()[:8]
-        self.layout = layout.detect()
         self.machine: Machine = cgroups.machine(self.layout)
         self._host = lxcconfig.Host()
 
@@ -65,17 +66,16 @@ class Containers:
 
     async def open(self) -> None:
         """Take over what runs; end what is neither running nor stopped; clear what dead ones have left."""
-        self.directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+        self.places.make()
         self._host = await asyncio.to_thread(self._probe)
         await asyncio.wait_for(asyncio.to_thread(self._await_starts), TAKE_OVER)
-        folders = [path.name for path in self.directory.iterdir() if (path / CONFIG).exists()]
-        for folder, state, pid in await self._query(folders):
+        for folder, state, pid in await self._query(self.places.names()):
             key = Key.of_folder(folder)
             if state in ("RUNNING", "FROZEN", "FREEZING", "THAWED") and pid > 0 and self._adopt(key, pid):
                 continue
             if state != "STOPPED":
                 await asyncio.to_thread(self._end_half_done, key, pid)
-        await asyncio.to_thread(self._sweep)
+        await asyncio.to_thread(self.places.sweep, self._running)
 
     async def close(self) -> None:
         """Let go of everything; what runs goes on."""
@@ -110,39 +110,19 @@ class Containers:
         with suppress(ProcessLookupError):
             if pid > 0:
                 os.kill(pid, signal.SIGKILL)
-        self._purge(key)
-
-    def _sweep(self) -> None:
-        """Groups of this server whose container does not run."""
-        running = {self._payload(key) for key in self._running}
-        for hierarchy in self.layout.hierarchies:
-            for path in hierarchy.group("").glob(f"lxc.*.{self._token}.*"):
-                kind, _, folder = path.name.partition(f".{self._token}.")
-                if kind in ("lxc.payload", "lxc.monitor") and f"lxc.payload.{self._token}.{folder}" not in running:
-                    self._purge(Key.of_folder(folder))
-        self._drop_pivot()
+        self.places.purge(key)
 
     # -- names
 
     def folder(self, key: Key) -> Path:
-        return self.directory / key.folder_name
+        return self.places.folder(key)
 
     def logs(self, key: Key) -> Path:
-        """Where lxc.conf, lxc.log, console.log and recorded output lie."""
-        return self.folder(key) / lxcconfig.LOGS
-
-    def _payload(self, key: Key) -> str:
-        return f"lxc.payload.{self._token}.{key.folder_name}"
-
-    def _monitor(self, key: Key) -> str:
-        return f"lxc.monitor.{self._token}.{key.folder_name}"
-
-    @property
-    def _pivot(self) -> str:
-        return f"lxc.pivot.{self._token}"
+        """Where lxc.log, console.log and recorded output lie."""
+        return self.places.logs(key)
 
     def groups(self, key: Key) -> Groups:
-        return Groups(self.layout, self._payload(key))
+        return self.places.groups(key)
 
     def _turn(self, key: Key) -> asyncio.Lock:
         return self._turns.setdefault(key, asyncio.Lock())
@@ -187,8 +167,7 @@ class Containers:
         word, _, pid = said[-1].partition(" ") if said else ("", "", "")
         if word == STARTED and pid.isdigit() and self._adopt(key, int(pid)):
             return int(pid)
-        await asyncio.to_thread(self._purge, key)
-        self._drop_pivot()
+        await asyncio.to_thread(self.places.purge, key)
         if word == STARTED:
             raise Internal("The container ended as soon as it was started")
         raise Internal(
@@ -198,19 +177,26 @@ class Containers:
     def _prepare(self, spec: Spec, cpus: set[int] | None) -> None:
         """What liblxc reads, written anew."""
         folder, logs = self.folder(spec.key), self.logs(spec.key)
-        logs.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._purge(spec.key)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        logs.mkdir(mode=0o700, exist_ok=True)
+        self.places.purge(spec.key)
         with suppress(FileNotFoundError):
             (folder / lxcconfig.TARGET).unlink()
         with suppress(FileNotFoundError):
             (logs / lxcconfig.LOG).replace(logs / f"{lxcconfig.LOG}.old")
         limits = tuple(setting.line for setting in cgroups.plan(spec.config, self.machine, cpus))
         place = lxcconfig.Place(
-            folder, self._payload(spec.key), self._monitor(spec.key), self._pivot, spec.idmap is not None, None, limits
+            folder,
+            self.places.payload(spec.key),
+            self.places.monitor(spec.key),
+            self.places.pivot,
+            spec.idmap is not None,
+            None,
+            limits,
         )
         text = lxcconfig.file_of(spec, place, self._host)
         (folder / lxcconfig.HOOK).write_text(lxcconfig.hook_of(place))
-        (folder / CONFIG).write_text(text)
+        (folder / lxcconfig.CONFIG).write_text(text)
 
     def _complaint(self, key: Key) -> str:
         """The errors of its log, without liblxc's places in its source."""
@@ -267,9 +253,10 @@ class Containers:
         found.init.close()
         found.monitor.close()
         target = self._target(key)
-        await asyncio.to_thread(self._purge, key)
+        await asyncio.to_thread(self.places.purge, key)
         del self._running[key]
-        self._drop_pivot()
+        if not self._running:
+            self.places.drop_pivot()
         found.gone.set()
         self._on_exit(key, Exit(target, found.init.pid))
 
@@ -278,25 +265,6 @@ class Containers:
             if (self.folder(key) / lxcconfig.TARGET).read_text().strip() == "reboot":
                 return "reboot"
         return "stop"
-
-    def _purge(self, key: Key) -> None:
-        """Kill and remove whatever is left in its groups. liblxc has done it already but when something was killed under it."""
-        payload, monitor = self.groups(key), Groups(self.layout, self._monitor(key))
-        for groups in (payload, monitor):
-            for _ in range(200):
-                if not groups.exist or groups.remove():
-                    break
-                with suppress(Internal, OSError):
-                    groups.set_frozen(False)
-                for pid in groups.pids():
-                    with suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-                signal.sigtimedwait((), 0.005)
-
-    def _drop_pivot(self) -> None:
-        """liblxc never removes the group that its monitors leave through."""
-        if not self._running:
-            Groups(self.layout, self._pivot).remove()
 
     # -- stop
 
@@ -323,17 +291,17 @@ class Containers:
     def _configured_signal(self, key: Key, setting: str) -> int | None:
         """From raw.lxc: a number, "SIGTERM", "SIGRTMIN+3"."""
         with suppress(OSError):
-            for line in reversed((self.folder(key) / CONFIG).read_text().splitlines()):
+            for line in reversed((self.folder(key) / lxcconfig.CONFIG).read_text().splitlines()):
                 name, _, value = line.partition("=")
                 if name.strip() == setting:
-                    return signal_number(value.strip())
+                    return process.signal_number(value.strip())
         return None
 
     async def kill(self, key: Key) -> None:
         """Stop it by force. Returns when nothing of it is left; may be called at any time."""
         found = self._running.get(key)
         if found is None:
-            await asyncio.to_thread(self._purge, key)
+            await asyncio.to_thread(self.places.purge, key)
             return
         found.init.signal(signal.SIGKILL)
         with suppress(OSError, Internal):
@@ -382,6 +350,44 @@ class Containers:
         if cpus is not None:
             found.cpus = frozenset(cpus)
 
+    # -- devices
+
+    async def attach_nic(self, key: Key, nic: NicSpec) -> None:
+        """Done already is as good. Raises Internal."""
+        await self._change(
+            key, lambda pid: hotplug.attach_nic(pid, nic), f'Failed to attach the interface "{nic.guest_name}"'
+        )
+
+    async def detach_nic(self, key: Key, guest_name: str, back_as: str = "") -> None:
+        """A link made for the container is deleted, another goes home as `back_as`. Done already is as good. Raises Internal."""
+        if key in self._running:
+            await self._change(
+                key, lambda pid: hotplug.detach_nic(pid, guest_name, back_as), f'Failed to detach "{guest_name}"'
+            )
+
+    async def attach_mount(self, key: Key, mount: MountSpec) -> None:
+        """Raises Internal."""
+        idmap = idmap_of_process(self._need(key).init.pid)
+        await self._change(
+            key, lambda pid: hotplug.attach_mount(pid, mount, idmap), f'Failed to mount "{mount.source}"', idmap
+        )
+
+    async def detach_mount(self, key: Key, target: str) -> None:
+        """Done already is as good. Raises Internal."""
+        if key in self._running:
+            await self._change(key, lambda pid: hotplug.detach_mount(pid, target), f'Failed to unmount "{target}"')
+
+    async def _change(self, key: Key, work: Callable[[int], None], failure: str, idmap: IdMap | None = None) -> None:
+        """In a thread that does nothing else."""
+        pid = self._need(key).init.pid
+        worker = Worker((idmap.to_host("u", 0) or 0, idmap.to_host("g", 0) or 0) if idmap is not None else None)
+        try:
+            await worker.do(lambda: work(pid))
+        except OSError as error:
+            raise Internal(f"{failure}: {error.strerror}") from None
+        finally:
+            worker.close()
+
     # -- folders
 
     async def rename(self, old: Key, new: Key) -> None:
@@ -393,14 +399,3 @@ class Containers:
         """Remove its folder. Done already is as good."""
         await asyncio.to_thread(shutil.rmtree, self.folder(key), ignore_errors=True)
         self._turns.pop(key, None)
-
-
-def signal_number(text: str) -> int | None:
-    """Of "15", "SIGTERM", "TERM", "SIGRTMIN+3"."""
-    if text.isdigit():
-        return int(text)
-    name, plus, offset = text.partition("+")
-    found = getattr(signal, name if name.startswith("SIG") else f"SIG{name}", None)
-    if found is None:
-        return None
-    return int(found) + (int(offset) if plus and offset.isdigit() else 0)

@@ -1,4 +1,5 @@
-"""Which host ids stand behind the ids of a container. Pure, but for `host_map`, which reads /etc/subuid and /etc/subgid.
+"""Which host ids stand behind the ids of a container. Pure, but for `host_map` (/etc/subuid, /etc/subgid) and
+`idmap_of_process`.
 
 The rule is LXD's: the range that root has in both files where they exist, else 1000000:1000000000. Maps outside of that range are
 allowed (liblxc is started so that it writes the map itself instead of asking newuidmap).
@@ -200,6 +201,17 @@ def _first_gap(length: int, taken: Iterable[IdMap], host: HostMap) -> int:
     if start + length > host.base + host.length:
         raise ValueError("Not enough uid/gid available for the container")
     return start
+
+
+def idmap_of_process(pid: int) -> IdMap | None:
+    """What a process runs with, by /proc; None when it has the host's ids."""
+    found: list[IdRange] = []
+    kinds: tuple[tuple[Kind, str], ...] = (("u", "uid_map"), ("g", "gid_map"))
+    for kind, file in kinds:
+        for line in Path(f"/proc/{pid}/{file}").read_text().splitlines():
+            ns, host, length = map(int, line.split())
+            found.append(IdRange(kind, host, ns, length))
+    return None if all(r.ns == r.host for r in found) else IdMap(tuple(found))
 
 
 def _is_true(text: str) -> bool:

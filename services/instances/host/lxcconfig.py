@@ -44,6 +44,7 @@ PRIVILEGED_DEVICES = (
 )
 LXCFS = "/var/lib/lxcfs"
 CONSOLE_LOG = "console.log"
+CONFIG = "lxc.conf"
 LOGS = "logs"
 LOG = "lxc.log"
 HOOK = "ended"

@@ -87,3 +87,14 @@ class Watched:
             self._loop.remove_reader(self._fd)
             os.close(self._fd)
             self._fd = -1
+
+
+def signal_number(text: str) -> int | None:
+    """Of "15", "SIGTERM", "TERM", "SIGRTMIN+3"."""
+    if text.isdigit():
+        return int(text)
+    name, plus, offset = text.partition("+")
+    found = getattr(signal, name if name.startswith("SIG") else f"SIG{name}", None)
+    if found is None:
+        return None
+    return int(found) + (int(offset) if plus and offset.isdigit() else 0)
