@@ -12,6 +12,7 @@ from chassis.service import Part
 from rows.storage import POOL
 from services.control.certificate import Certificates
 from services.control.configuration import Configuration
+from services.control.first_clients import FirstClients
 from services.control.holdings import Holdings
 from services.control.project import Projects
 from services.control.server import Server
@@ -19,6 +20,7 @@ from services.control.tokens import Cancelling
 from services.control.warning import Warnings
 
 SWEEP = 3600.0  # seconds between two looks for warnings that may go
+LOOK = 10.0  # seconds between two looks for certificates of first clients
 MACHINE = Path("/")
 
 
@@ -38,6 +40,13 @@ async def wire(part: Part) -> None:
     warnings = Warnings(store)
     certificates = Certificates(store, configuration, projects.rows, operations, server)
 
+    first_clients = FirstClients(store, certificates.rows)
+
+    async def watch_first_clients() -> None:
+        while True:
+            await asyncio.sleep(LOOK)
+            await first_clients.trust()
+
     async def sweep_warnings() -> None:
         while True:
             await warnings.forget_resolved()
@@ -46,7 +55,9 @@ async def wire(part: Part) -> None:
     part.serve(server, certificates, projects, warnings, Cancelling(operations))
     part.before_ready(projects.ensure_default)
     part.before_ready(operations.sweep)
+    part.before_ready(first_clients.trust)
     part.keep(sweep_warnings, "sweep warnings")
+    part.keep(watch_first_clients, "watch first clients")
 
 
 if __name__ == "__main__":
