@@ -82,7 +82,7 @@ def plan_create(name: str, token: str, source: str, place: Path, size: int, opti
         return []
     if facts.kind == "file":
         file = Path(source)
-        return [LoopFile(file, size), Format(file, name, token), *plan_open(source, place, options, facts)]
+        return [LoopFile(file, size), Format(file, name, ""), *plan_open(source, place, options, facts)]
     if facts.kind == "block":
         ours = bool(token) and facts.uuid == token
         return [*([] if ours else [Format(Path(source), name, token)]), *plan_open(source, place, options, facts)]
