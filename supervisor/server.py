@@ -116,7 +116,8 @@ class Supervisor:
 
         self.say("stopping the instances")
         try:
-            await stop_all(self.directory, self.url, STOP_ALL)
+            for address in await stop_all(self.directory, self.url, STOP_ALL):
+                self.say(f"{address} did not stop")
         except Exception as error:
             self.say(f"the instances could not be stopped in order: {error}")
 
