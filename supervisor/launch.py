@@ -73,7 +73,7 @@ def _child(launch: Launch, log: int, parent: int, is_warm: bool) -> NoReturn:
             os._exit(FAILED)
         if is_warm:
             os._exit(_go_on(launch))
-        os.execve(launch.argv[0], launch.argv, dict(launch.env))
+        os.execvpe(launch.argv[0], launch.argv, dict(launch.env))
     except BaseException as error:
         os.write(2, f"cannot start {' '.join(launch.argv)}: {error}\n".encode())
     os._exit(FAILED)
