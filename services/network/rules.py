@@ -39,13 +39,13 @@ def texts_of(body: Body) -> dict[str, str]:
 
 
 def check_name(name: str) -> None:
-    """Raises BadRequest, or Internal for names that the host has taken by their meaning."""
+    """Raises BadRequest, also for names that the host has taken by their meaning."""
     try:
         InterfaceName.parse(name)
     except ValueError as reason:
         raise errors.BadRequest(str(reason)) from None
     if name in RESERVED:
-        raise errors.Internal(f"Network interface {quote(name)} already exists")
+        raise errors.BadRequest(f"Network interface {quote(name)} already exists")
 
 
 def driver_of(type_: str) -> Driver:
