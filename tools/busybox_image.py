@@ -107,12 +107,21 @@ class Tree:
     def __post_init__(self) -> None:
         self.tar = tarfile.open(fileobj=self.buffer, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
 
-    def add(self, name: str, kind: bytes, mode: int, data: bytes = b"", link: str = "", raw: bool = False) -> None:
+    def add(
+        self,
+        name: str,
+        kind: bytes,
+        mode: int,
+        data: bytes = b"",
+        link: str = "",
+        raw: bool = False,
+        owner: tuple[int, int] = (0, 0),
+    ) -> None:
         """Adds one entry; `raw` takes the name as it stands, without the prefix (hostile images need that)."""
         entry = tarfile.TarInfo(name if raw else self.prefix + name)
         entry.type, entry.mode, entry.linkname = kind, mode, link
         entry.mtime, entry.size = CREATED, len(data)
-        entry.uname = entry.gname = "root"
+        entry.uid, entry.gid = owner
         self.tar.addfile(entry, io.BytesIO(data))
 
     def file(self, name: str, data: bytes, mode: int = 0o644, raw: bool = False) -> None:

@@ -96,6 +96,20 @@ def hostile(victim: Path, properties: Mapping[str, str]) -> dict[str, bytes]:
     return {name: _rooted(spoil, {**properties, "hostile": name}) for name, spoil in spoilers.items()}
 
 
+def odd_files() -> bytes:
+    """An image with a directory /odd of files whose owner, mode and kind an import could lose."""
+
+    def spoil(tree: busybox.Tree) -> None:
+        tree.directory("odd")
+        tree.add("odd/text", tarfile.REGTYPE, 0o640, b"text", owner=(7, 8))
+        tree.add("odd/hard", tarfile.LNKTYPE, 0o640, link="rootfs/odd/text", owner=(7, 8))
+        tree.symlink("odd/link", "text")
+        tree.file("odd/setuid", b"x", 0o4755)
+        tree.add("odd/empty", tarfile.DIRTYPE, 0o700, owner=(5, 6))
+
+    return _rooted(spoil, {"odd": "yes"})
+
+
 def with_device_nodes(properties: Mapping[str, str]) -> bytes:
     """An image whose rootfs holds the block device 254:0 and the character device 1:3."""
 

@@ -104,7 +104,7 @@ def attach(api: Client, path: str, body: dict[str, Any]) -> Session:
     assert answer.status == 202, f"POST {path}: {answer.status} {answer.body!r}"
     fds: dict[str, str] = answer.metadata["metadata"]["fds"]
     streams = {}
-    for name, secret in sorted(fds.items()):
+    for name, secret in sorted(fds.items(), reverse=True):  # control first: a command starts when it has its other ends
         streams[name] = Stream(api.websocket(f"{answer.operation}/websocket?secret={secret}"))
     return Session(api, answer.operation, streams)
 
