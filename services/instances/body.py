@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from chassis.documents import read_body
 
 Config = dict[str, str]
+Id = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
 Devices = dict[str, dict[str, str]]
 
 
@@ -88,8 +89,8 @@ class ExecBody(msgspec.Struct, kw_only=True):
     interactive: bool = False
     width: int = 0
     height: int = 0
-    user: int = 0
-    group: int = 0
+    user: Id = 0
+    group: Id = 0
     cwd: str = ""
     wait_for_websocket: bool = msgspec.field(default=False, name="wait-for-websocket")
     record_output: bool = msgspec.field(default=False, name="record-output")

@@ -26,6 +26,7 @@ def context(member: Member) -> dict[str, Any]:
     return {
         "container": {
             "name": value.name,
+            "type": value.type,
             "architecture": value.architecture,
             "privileged": "true" if hostside.idmap_of(member) is None else "false",
             "ephemeral": "true" if value.ephemeral else "false",

@@ -43,6 +43,7 @@ class FileInfo:
     size: int
     target: str = ""
     entries: tuple[str, ...] = ()
+    modified: float = 0.0  # epoch seconds
 
 
 def fault_of(error: OSError, path: str) -> Fault:
@@ -137,7 +138,7 @@ class Tree:
         elif kind == "directory":
             entries = self._entries(path)
         uid, gid = self._inside(found)
-        return FileInfo(kind, uid, gid, stat.S_IMODE(found.st_mode), found.st_size, target, entries)
+        return FileInfo(kind, uid, gid, stat.S_IMODE(found.st_mode), found.st_size, target, entries, found.st_mtime)
 
     def _entries(self, path: str) -> tuple[str, ...]:
         folder = beneath.open_inside(self._folder, path, os.O_RDONLY | os.O_DIRECTORY)

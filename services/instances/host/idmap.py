@@ -161,11 +161,11 @@ def parse_raw(text: str) -> list[IdRange]:
             continue
         match = LINE.fullmatch(line.strip())
         if match is None:
-            raise ValueError(f'Invalid raw.idmap line "{line}"')
+            raise ValueError(f'Invalid ID map line "{line}"')
         what, host, host_end, ns, ns_end = match.groups()
         length = int(host_end or host) - int(host) + 1
         if length < 1 or int(ns_end or ns) - int(ns) + 1 != length:
-            raise ValueError(f'Invalid raw.idmap line "{line}": the ranges have different sizes')
+            raise ValueError(f'Invalid ID map line "{line}": the ranges have different sizes')
         found += [IdRange(kind, int(host), int(ns), length) for kind in KINDS[what]]
     return found
 

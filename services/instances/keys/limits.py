@@ -6,7 +6,7 @@ from typing import Any
 
 from chassis.key_types import Bool, Enum, Int, Size, Str
 from chassis.keys import Key
-from services.instances.keys.texts import Allowance, CpuLimit, Memory, NotYet, OneLine, Priority
+from services.instances.keys.texts import Allowance, CpuLimit, Memory, NotYet, OneLine, Priority, ResourceLimit
 
 CPU = Key("limits.cpu", CpuLimit, doc='Number of CPUs, or the set to run on ("0-1,3")')
 CPU_ALLOWANCE = Key(
@@ -35,13 +35,24 @@ HUGEPAGES = tuple(
     Key(f"limits.hugepages.{size}", NotYet(Size), since="limits_hugepages", doc=f"Most memory in huge pages of {size}")
     for size in ("64KB", "1MB", "2MB", "1GB")
 )
-KERNEL = Key(
-    "limits.kernel.*", OneLine, since="kernel_limits", live=False, doc='Resource limit, "soft:hard" or one for both'
+RESOURCES = (
+    "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio", "rttime",
+    "sigpending", "stack",
+)  # fmt: skip
+KERNEL = tuple(
+    Key(
+        f"limits.kernel.{name}",
+        ResourceLimit,
+        since="kernel_limits",
+        live=False,
+        doc=f'Resource limit {name} (setrlimit), "soft:hard" or one for both',
+    )
+    for name in RESOURCES
 )
 SYSCTL = Key("linux.sysctl.*", OneLine, since="linux_sysctl", live=False, doc="Kernel parameter of its namespaces")
 MODULES = Key("linux.kernel_modules", NotYet(Str), doc="Kernel modules to load before it starts")
 
 KEYS: tuple[Key[Any], ...] = (
     CPU, CPU_ALLOWANCE, CPU_PRIORITY, MEMORY, MEMORY_ENFORCE, MEMORY_SWAP, MEMORY_SWAP_PRIORITY, PROCESSES,
-    DISK_PRIORITY, NETWORK_PRIORITY, *HUGEPAGES, KERNEL, SYSCTL, MODULES,
+    DISK_PRIORITY, NETWORK_PRIORITY, *HUGEPAGES, *KERNEL, SYSCTL, MODULES,
 )  # fmt: skip

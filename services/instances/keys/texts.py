@@ -119,6 +119,14 @@ def _raw_lxc_key(key: str, value: str) -> None:
         raise ValueError("Only interface-specific ipv4/ipv6 lxc.net.* keys are allowed")
 
 
+def _resource_limit(text: str) -> str:
+    """ "100", "100:200" (soft and hard), "unlimited"."""
+    number = "(?:[0-9]+|unlimited)"
+    if not re.fullmatch(f"{number}(?::{number})?", text):
+        raise ValueError(f"Invalid value for a kernel limit {quote(text)}")
+    return text
+
+
 def NotYet(type_: Type[T], *allowed: str) -> Type[T]:
     """A key whose effect does not exist yet: a wrong value is told as ever, a right one is refused, but for those that change nothing."""
 
@@ -139,4 +147,5 @@ Uint32 = Type("integer", _uint32, 0)
 Uuid = Type("UUID", _uuid, "")
 Yaml = Type("YAML", _yaml, "")
 OneLine = Type("string", _one_line, "")
+ResourceLimit = Type("resource limit", _resource_limit, "")
 RawLxc = Type("lines of liblxc configuration", _raw_lxc, "")
