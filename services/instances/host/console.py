@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 
 from chassis.errors import BadRequest, Internal
 from services.instances.host import lxcconfig
-from services.instances.host.exec import read_some, set_size, write_all
+from services.instances.host.exec import read_some, write_all
 from services.instances.host.spec import Key
+from services.instances.host.terminals import set_size
 
 if TYPE_CHECKING:
     from services.instances.host.containers import Containers

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from chassis.errors import Internal
-from services.instances.host import cgroups, hotplug, layout, lxcconfig, process
+from services.instances.host import cgroups, hotplug, layout, lxcconfig, process, seccomp
 from services.instances.host.cgroups import Groups, Machine
 from services.instances.host.idmap import IdMap, idmap_of_process
 from services.instances.host.places import Places
@@ -155,7 +155,10 @@ class Containers:
             if found is not None:
                 await found.gone.wait()
             cpus = self._choose_cpus(spec.config)
-            await asyncio.to_thread(self._prepare, spec, cpus)
+            try:
+                await asyncio.to_thread(self._prepare, spec, cpus)
+            except (ValueError, OSError) as error:
+                raise Internal(f"Failed to prepare the container: {error}") from None
             return await asyncio.shield(asyncio.ensure_future(self._start(spec.key)))
 
     async def _start(self, key: Key) -> int:
@@ -185,18 +188,18 @@ class Containers:
         with suppress(FileNotFoundError):
             (logs / lxcconfig.LOG).replace(logs / f"{lxcconfig.LOG}.old")
         limits = tuple(setting.line for setting in cgroups.plan(spec.config, self.machine, cpus))
-        place = lxcconfig.Place(
-            folder,
-            self.places.payload(spec.key),
-            self.places.monitor(spec.key),
-            self.places.pivot,
-            spec.idmap is not None,
-            None,
-            limits,
-        )
+        names = self.places.payload(spec.key), self.places.monitor(spec.key), self.places.pivot
+        filtered = seccomp.policy(spec.config, spec.architecture)
+        profile = folder / lxcconfig.SECCOMP
+        if filtered is not None:
+            profile.write_text(filtered)
+        place = lxcconfig.Place(folder, *names, spec.idmap is not None, None if filtered is None else profile, limits)
         text = lxcconfig.file_of(spec, place, self._host)
         (folder / lxcconfig.HOOK).write_text(lxcconfig.hook_of(place))
+        shown = logs / lxcconfig.CONFIG
+        shown.unlink(missing_ok=True)
         (folder / lxcconfig.CONFIG).write_text(text)
+        os.link(folder / lxcconfig.CONFIG, shown)
 
     def _complaint(self, key: Key) -> str:
         """The errors of its log, without liblxc's places in its source."""

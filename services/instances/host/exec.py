@@ -7,11 +7,8 @@ other ends. Whoever closes an `Executed` before the command's end kills it.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import signal
-import struct
-import termios
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,6 +19,7 @@ from chassis.errors import Internal
 from services.instances.host.process import Watched
 from services.instances.host.spec import Key
 from services.instances.host.starter import Status
+from services.instances.host.terminals import open_terminal, set_size
 
 if TYPE_CHECKING:
     from services.instances.host.containers import Containers
@@ -106,14 +104,6 @@ class Executed:
             self._code.add_done_callback(lambda _: self._status.close())
 
 
-def set_size(terminal: int, columns: int, rows: int) -> None:
-    """Raises Internal for what does not fit in 16 bits."""
-    try:
-        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-    except (struct.error, OSError) as error:
-        raise Internal(f"Invalid terminal size {columns}x{rows}: {error}") from None
-
-
 @dataclass
 class Ends:
     """Both sides of the descriptors of a command."""
@@ -130,10 +120,10 @@ class Ends:
             os.close(fd)
 
 
-def open_ends(spec: ExecSpec) -> Ends:
+def open_ends(spec: ExecSpec, init: int) -> Ends:
     """A pty, pipes, files or /dev/null."""
     if spec.pty is not None:
-        return _terminal(spec.uid, spec.pty)
+        return _terminal(init, spec.uid, spec.pty)
     if spec.discard or spec.stdout is not None or spec.stderr is not None:
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         return Ends((null, _recording(spec.stdout, null), _recording(spec.stderr, null)), {})
@@ -151,10 +141,8 @@ def _recording(path: Path | None, null: int) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
-def _terminal(uid: int, size: tuple[int, int]) -> Ends:
-    master, slave = os.openpty()
-    os.set_blocking(master, False)
-    os.fchmod(slave, 0o620)
+def _terminal(init: int, uid: int, size: tuple[int, int]) -> Ends:
+    master, slave = open_terminal(init, uid)
     if all(size):
         set_size(master, *size)
     return Ends((slave, slave, slave), {"terminal": master})
@@ -164,9 +152,10 @@ async def execute(
     containers: Containers, key: Key, spec: ExecSpec, config: Mapping[str, str] | None = None
 ) -> Executed:
     """Run a command. Raises Internal if it cannot be attached (the container is not running)."""
-    if containers.state(key) is None:
+    live = containers.state(key)
+    if live is None:
         raise Internal("Instance is not running")
-    ends = open_ends(spec)
+    ends = open_ends(spec, live.pid)
     try:
         job = {
             "job": "attach",

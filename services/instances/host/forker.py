@@ -38,9 +38,10 @@ _lxc: Any = None
 
 
 def container(job: Job) -> Any:
-    """liblxc's object. The file is not named "config", so that it is read exactly once."""
+    """liblxc's object. The file is not named "config", so that it is read exactly once. Raises ValueError if liblxc cannot read it."""
     found = _lxc.Container(job["name"], job["path"])
-    found.load_config(f"{job['path']}/{job['name']}/lxc.conf")
+    if not found.load_config(f"{job['path']}/{job['name']}/lxc.conf"):
+        raise ValueError("liblxc refuses the configuration")
     return found
 
 

@@ -45,6 +45,7 @@ PRIVILEGED_DEVICES = (
 LXCFS = "/var/lib/lxcfs"
 CONSOLE_LOG = "console.log"
 CONFIG = "lxc.conf"
+SECCOMP = "seccomp"
 LOGS = "logs"
 LOG = "lxc.log"
 HOOK = "ended"
