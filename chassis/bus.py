@@ -10,13 +10,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-import ssl
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 import nats
@@ -25,15 +22,18 @@ from nats.aio.client import Client, Server
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from chassis.address import address, tls_context
 from chassis.clock import nanoseconds
-from chassis.errors import Unavailable
+from chassis.errors import NotFound, Unavailable
 from chassis.events import Event
 from chassis.log import STREAM, Following, Message, Moved, Stored, Unknown
+from chassis.redo import mend, with_rest
 from chassis.stream import ensure
 from chassis.tail import Tail
 
 ACK_TIMEOUT = 5.0
 RECONNECT_WAIT = 0.05
+_NO_STREAM = 10059
 _WRONG_REVISION = (10071, 10164)
 _END_OF_PAGE = ("204", "404")
 _AWAY = "The message bus is away"
@@ -72,6 +72,9 @@ class Bus:
         self._drawn = 0
         self._up = asyncio.Event()
         self._closed = False
+        self._dialed = False
+        self._connected = False
+        self._rising: asyncio.Task[None] | None = None
         self.on_up: list[Callable[[], Awaitable[None]]] = []
 
     async def connect(self, timeout: float | None = None) -> None:
@@ -80,10 +83,12 @@ class Bus:
             async with asyncio.timeout(timeout):
                 while not await self._dial():
                     await asyncio.sleep(RECONNECT_WAIT)
+                await self._nc.subscribe(f"{self._inbox}.*", cb=self._answered)
+                await self._came_up()
+                await self._up.wait()
         except TimeoutError:
+            await self.close()
             raise Unavailable(_AWAY) from None
-        await self._nc.subscribe(f"{self._inbox}.*", cb=self._answered)
-        self._up.set()
 
     async def _dial(self) -> bool:
         nc = Client()
@@ -112,6 +117,7 @@ class Bus:
         nc.options["allow_reconnect"] = True
         nc.options["max_reconnect_attempts"] = -1
         self._nc = nc
+        self._dialed = True
         return True
 
     def _next_server(self, servers: list[Server], _info: dict[str, Any]) -> tuple[Server | None, float]:
@@ -123,7 +129,7 @@ class Bus:
     @property
     def nats(self) -> Client:
         """The connection itself; Unavailable while it is away."""
-        if not self._up.is_set():
+        if not self._connected or not (self._up.is_set() or asyncio.current_task() is self._rising):
             raise Unavailable(_AWAY)
         return self._nc
 
@@ -142,9 +148,9 @@ class Bus:
 
     async def close(self) -> None:
         self._closed = True
-        self._drop_requests()
-        self._up.clear()
-        await self._nc.close()
+        await self._went_down()
+        if self._dialed:
+            await self._nc.close()
 
     async def request(
         self, subject: str, data: bytes = b"", *, headers: dict[str, str] | None = None, timeout: float = 5.0
@@ -212,9 +218,10 @@ class Bus:
     async def append(self, messages: Sequence[Message]) -> int:
         """Append all or nothing; the sequence of the last message. Moved, Unavailable or Unknown otherwise."""
         nc = self.nats
-        final = messages[-1]
         if len(messages) == 1:
-            return await self._append_last(final, _guarded(final))
+            return await self._append_last(messages[0], _guarded(messages[0]))
+        messages = with_rest(messages)
+        final = messages[-1]
         batch = uuid.uuid4().hex
         for number, message in enumerate(messages[:-1], 1):
             headers = _guarded(message)
@@ -260,7 +267,8 @@ class Bus:
         request = {"subjects_filter": subjects} if subjects else None
         info = await self.api(f"STREAM.INFO.{STREAM}", request)
         if "error" in info:
-            raise Unavailable(f"The log is not there: {info['error'].get('description')}")
+            text = f"The log is not there: {info['error'].get('description')}"
+            raise NotFound(text) if info["error"].get("err_code") == _NO_STREAM else Unavailable(text)
         return info
 
     async def page(self, pattern: str, after: int, size: int) -> list[Stored]:
@@ -303,12 +311,28 @@ class Bus:
     # What the connection tells.
 
     async def _went_down(self) -> None:
+        self._connected = False
         self._up.clear()
+        if self._rising is not None:
+            self._rising.cancel()
         self._drop_requests()
 
     async def _came_up(self) -> None:
-        if self._closed:
-            return
+        if not self._closed:
+            self._connected = True
+            self._rising = asyncio.create_task(self._rise(), name=f"{self._name} comes up")
+
+    async def _rise(self) -> None:
+        """Nobody uses the log before its end is known to be whole, and JetStream has read its files."""
+        while True:
+            try:
+                if await mend(self):
+                    log.info("The log is whole again")
+                break
+            except NotFound:
+                break  # there is no log yet
+            except Unavailable:
+                await asyncio.sleep(RECONNECT_WAIT)
         self._up.set()
         for callback in list(self.on_up):
             await callback()
@@ -355,42 +379,3 @@ def stored_of(msg: Msg) -> Stored:
     headers = msg.headers or {}
     time = nanoseconds(headers["Nats-Time-Stamp"])
     return Stored(headers["Nats-Subject"], msg.data, headers, int(headers["Nats-Sequence"]), time)
-
-
-def address(where: str | os.PathLike[str]) -> Callable[[], str]:
-    """Where NATS is, asked anew at each attempt.
-
-    A URL is taken as it is. For a data directory NUBIBUS_NATS (with NUBIBUS_NATS_USER and NUBIBUS_NATS_PASSWORD if the URL has no
-    credentials) comes first, then what `run/nats.json` says at that moment.
-    """
-    if isinstance(where, str) and "://" in where:
-        url = where
-        return lambda: url
-
-    def read() -> str:
-        given = os.environ.get("NUBIBUS_NATS")
-        if given:
-            return with_credentials(given)
-        return str(msgspec.json.decode(Path(where, "run", "nats.json").read_bytes())["url"])
-
-    return read
-
-
-def with_credentials(url: str) -> str:
-    """The URL with user and password of the environment, unless it has its own."""
-    password = os.environ.get("NUBIBUS_NATS_PASSWORD")
-    scheme, _, rest = url.partition("://")
-    if not password or "@" in rest:
-        return url
-    user = os.environ.get("NUBIBUS_NATS_USER", "nubibus")
-    return f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@{rest}"
-
-
-def tls_context() -> ssl.SSLContext | None:
-    """Mutual TLS towards NATS with what lies in NUBIBUS_TLS (ca.crt, tls.crt, tls.key); only a tls:// URL makes use of it."""
-    directory = os.environ.get("NUBIBUS_TLS")
-    if not directory or not os.environ.get("NUBIBUS_NATS", "").startswith("tls"):
-        return None
-    context = ssl.create_default_context(cafile=str(Path(directory, "ca.crt")))
-    context.load_cert_chain(Path(directory, "tls.crt"), Path(directory, "tls.key"))
-    return context

@@ -71,6 +71,7 @@ class Change:
 
     def messages(self, *, events_ttl: int = EVENTS_TTL) -> list[Message]:
         """The batch: rows first, then events."""
+        self.rows = dict(sorted(self.rows.items(), key=lambda item: not item[1].kind.fleeting))
         batch = uuid.uuid4().hex
         left = len(self.rows)
         out: list[Message] = []

@@ -45,14 +45,18 @@ class Versioned(NamedTuple, Generic[T]):
 
 
 class Kind(Generic[T]):
-    """A kind of row: `Kind("instances_instance", Instance, ("project", "name"))`. Key fields are attributes of the struct."""
+    """A kind of row: `Kind("instances_instance", Instance, ("project", "name"))`. Key fields are attributes of the struct.
 
-    def __init__(self, name: str, struct: type[T], key: tuple[str, ...]) -> None:
+    `fleeting`: its rows do not live long (operations, locks), so they come first in a batch and carry what `redo` needs.
+    """
+
+    def __init__(self, name: str, struct: type[T], key: tuple[str, ...], *, fleeting: bool = False) -> None:
         if not _PLAIN.match(name):
             raise ValueError(f"Kind name {name!r} is not one plain token")
         self.name = name
         self.struct = struct
         self.key_fields = key
+        self.fleeting = fleeting
         self.prefix = f"row.{name}."
         self._decoder = msgspec.json.Decoder(struct)
         self._encoder = msgspec.json.Encoder()

@@ -99,8 +99,8 @@ class Lock(msgspec.Struct, frozen=True):
     operation: str
 
 
-OPERATION = Kind("operation", Operation, ("id",))
-LOCK = Kind("lock", Lock, ("noun", "project", "name"))
+OPERATION = Kind("operation", Operation, ("id",), fleeting=True)
+LOCK = Kind("lock", Lock, ("noun", "project", "name"), fleeting=True)
 
 
 class Accepted(NamedTuple):
