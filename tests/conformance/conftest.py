@@ -39,8 +39,19 @@ def ground(api: Client) -> Iterator[Ground]:
 
 
 @pytest.fixture(scope="session")
-def reaper(ground: Ground) -> Iterator[Callable[[World], None]]:
-    """Removes what tests made while the next ones run already; what could not be removed fails the session."""
+def stage(ground: Ground) -> Iterator[World]:
+    """Makes things that all tests share."""
+    made = World(ground)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def reaper(stage: World) -> Iterator[Callable[[World], None]]:
+    """Removes what tests made while the next ones run already; what could not be removed fails the session.
+
+    It is done before the stage goes, on which the last test's things may still stand.
+    """
     with ThreadPoolExecutor(max_workers=1) as thread:
         closing: list[Future[None]] = []
         yield lambda made: closing.append(thread.submit(made.close))
@@ -60,14 +71,6 @@ def world(ground: Ground, reaper: Callable[[World], None]) -> Iterator[World]:
 @pytest.fixture(scope="module")
 def shared(ground: Ground) -> Iterator[World]:
     """Makes things that the tests of one module share."""
-    made = World(ground)
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="session")
-def stage(ground: Ground) -> Iterator[World]:
-    """Makes things that all tests share."""
     made = World(ground)
     yield made
     made.close()

@@ -75,7 +75,7 @@ def test_a_good_nic_is_taken(device: check.Asked) -> None:
 
 def test_an_address_belongs_to_one_nic() -> None:
     other = Nic("default", "c2", "eth0", {"type": "nic", "network": "nb0", "ipv4.address": "198.18.1.5"}, {})
-    with pytest.raises(ValueError, match='IP address "198.18.1.5" already defined on another NIC'):
+    with pytest.raises(ValueError, match=r'IP address "198\.18\.1\.5" already defined on another NIC'):
         check.check(asked(instance="c1", ipv4__address="198.18.1.5"), [other])
     check.check(asked(instance="c2", ipv4__address="198.18.1.5"), [other])
 
