@@ -208,6 +208,20 @@ def _cpuset(config: Mapping[str, str], machine: Machine, cpus: set[int] | None, 
     yield Setting("cpuset", found.version, "cpuset.cpus", show_cpus(chosen))
 
 
+def choose_cpus(text: str, cpus: tuple[int, ...], bound: list[frozenset[int]]) -> set[int] | None:
+    """For a limits.cpu that is a number: the CPUs that fewest others are `bound` to. None: there is nothing to choose."""
+    if not text.isdigit() or int(text) >= len(cpus):
+        return None
+    load = {cpu: sum(cpu in others for others in bound) for cpu in cpus}
+    return set(sorted(cpus, key=lambda cpu: (load[cpu], cpu))[: int(text)])
+
+
+def changed(before: tuple[Setting, ...], after: tuple[Setting, ...]) -> tuple[Setting, ...]:
+    """What of `after` is to be written: all of a controller of which anything differs (their order matters)."""
+    names = {s.controller for s in {*before} ^ {*after}}
+    return tuple(s for s in after if s.controller in names)
+
+
 def _processes(config: Mapping[str, str], machine: Machine, complete: bool) -> Iterator[Setting]:
     found = machine.layout.get("pids")
     text = config.get("limits.processes", "")

@@ -147,22 +147,26 @@ class Containers:
     # -- start
 
     async def start(self, spec: Spec) -> int:
-        """The pid of its init. One that runs already is left alone. Raises Internal in liblxc's words; nothing is left then."""
+        """The pid of its init. One that runs already is left alone. Raises Internal in liblxc's words; nothing is left then.
+
+        Cancelling the wait does not stop a start half way: whoever comes next waits for it.
+        """
+        return await asyncio.shield(asyncio.ensure_future(self._start_in_turn(spec)))
+
+    async def _start_in_turn(self, spec: Spec) -> int:
         async with self._turn(spec.key):
             found = self._running.get(spec.key)
             if found is not None and not found.init.ended.done():
                 return found.init.pid
             if found is not None:
                 await found.gone.wait()
-            cpus = self._choose_cpus(spec.config)
             try:
-                await asyncio.to_thread(self._prepare, spec, cpus)
+                await asyncio.to_thread(self._prepare, spec, self._cpus_for(spec.config))
             except (ValueError, OSError) as error:
                 raise Internal(f"Failed to prepare the container: {error}") from None
-            return await asyncio.shield(asyncio.ensure_future(self._start(spec.key)))
+            return await self._start(spec.key)
 
     async def _start(self, key: Key) -> int:
-        """Not to be cancelled half way: the start would go on without being known."""
         status = await self.starter.submit({"job": "start", "name": key.folder_name, "path": str(self.directory)})
         said: list[str] = []
         while (line := await status.line()) is not None:
@@ -171,11 +175,12 @@ class Containers:
         if word == STARTED and pid.isdigit() and self._adopt(key, int(pid)):
             return int(pid)
         await asyncio.to_thread(self.places.purge, key)
+        if not self._running:
+            self.places.drop_pivot()
         if word == STARTED:
             raise Internal("The container ended as soon as it was started")
-        raise Internal(
-            f"Failed to start the container: {self._complaint(key) or ' '.join(said) or 'the start was cut off'}"
-        )
+        reason = self._complaint(key) or " ".join(said).partition(": ")[2] or "the start was cut off"
+        raise Internal(f"Failed to start the container: {reason}")
 
     def _prepare(self, spec: Spec, cpus: set[int] | None) -> None:
         """What liblxc reads, written anew."""
@@ -208,19 +213,16 @@ class Containers:
         except OSError:
             return ""
         errors = [line.split(" - ", 2)[-1] for line in lines if " ERROR " in line]
-        return "; ".join(errors[-4:])
+        return "; ".join(errors[:2])
 
     def _probe(self) -> lxcconfig.Host:
         points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
         return lxcconfig.probe(self.layout.unified, self.layout.get("devices") is not None, mounted=points)
 
-    def _choose_cpus(self, config: Mapping[str, str]) -> set[int] | None:
-        """For a limits.cpu that is a number: the CPUs that fewest others are bound to."""
-        text = config.get("limits.cpu", "")
-        if not text.isdigit():
-            return None
-        load = {cpu: sum(cpu in found.cpus for found in self._running.values()) for cpu in self.machine.cpus}
-        return set(sorted(self.machine.cpus, key=lambda cpu: (load[cpu], cpu))[: int(text)])
+    def _cpus_for(self, config: Mapping[str, str]) -> set[int] | None:
+        return cgroups.choose_cpus(
+            config.get("limits.cpu", ""), self.machine.cpus, [f.cpus for f in self._running.values()]
+        )
 
     # -- the watch
 
@@ -302,9 +304,12 @@ class Containers:
 
     async def kill(self, key: Key) -> None:
         """Stop it by force. Returns when nothing of it is left; may be called at any time."""
+        if key not in self._running:
+            async with self._turn(key):
+                if key not in self._running:
+                    await asyncio.to_thread(self.places.purge, key)
         found = self._running.get(key)
         if found is None:
-            await asyncio.to_thread(self.places.purge, key)
             return
         found.init.signal(signal.SIGKILL)
         with suppress(OSError, Internal):
@@ -340,18 +345,11 @@ class Containers:
         found = self._running.get(key)
         if found is None:
             return
-        before = cgroups.plan(old, self.machine, set(found.cpus) or None, complete=True)
-        cpus = self._choose_cpus(new) if old.get("limits.cpu") != new.get("limits.cpu") else set(found.cpus) or None
-        after = cgroups.plan(new, self.machine, cpus, complete=True)
-        changed = {
-            setting.controller
-            for setting in after
-            if [s for s in before if s.controller == setting.controller]
-            != [s for s in after if s.controller == setting.controller]
-        }
-        await asyncio.to_thread(found.groups.apply, tuple(s for s in after if s.controller in changed))
-        if cpus is not None:
-            found.cpus = frozenset(cpus)
+        bound = set(found.cpus) or None
+        cpus = self._cpus_for(new) if old.get("limits.cpu") != new.get("limits.cpu") else bound
+        before, after = (cgroups.plan(c, self.machine, n, complete=True) for c, n in ((old, bound), (new, cpus)))
+        await asyncio.to_thread(found.groups.apply, cgroups.changed(before, after))
+        found.cpus = frozenset(cpus or ())
 
     # -- devices
 
