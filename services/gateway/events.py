@@ -173,7 +173,7 @@ def listener_of(request: Request) -> Listener:
     caller, query = request.caller, request.query
     everywhere = request.flag("all-projects")
     if everywhere and query.get("project"):
-        raise errors.BadRequest("Cannot specify a project when requesting all projects")
+        raise errors.Internal("Cannot specify a project when requesting all projects")
     if everywhere and not caller.admin:
         raise not_authorized()
     if not everywhere and not caller.may_see(request.project):

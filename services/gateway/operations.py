@@ -81,8 +81,6 @@ class Operations:
     async def list(self, request: Request, _parameters: tuple[str, ...]) -> Response:
         """Operations by status: URLs, or documents with recursion."""
         everywhere = request.flag("all-projects")
-        if everywhere and "project" in request.query:
-            raise errors.BadRequest("Cannot specify a project when requesting all projects")
         recursion = request.number("recursion")
         groups: dict[str, list[Any]] = {}
         newest_first = time.time_ns() - SHOWN * 1e9

@@ -96,6 +96,7 @@ class Session:
         self.outgoing = outgoing
         self.connection = SSL.Connection(context.inner, None)
         self.connection.set_accept_state()
+        self.unread = False  # whether OpenSSL may hold bytes that it has not looked at
 
     @cached_property
     def certificate(self) -> bytes:
@@ -112,6 +113,7 @@ class Session:
         try:
             self.connection.do_handshake()
         except SSL.WantReadError:
+            self.unread = False
             raise ssl.SSLWantReadError from None
         except SSL.Error as error:
             raise ssl.SSLError(f"handshake failed: {error}") from None
@@ -123,6 +125,7 @@ class Session:
         try:
             data = self.connection.recv(size)
         except SSL.WantReadError:
+            self.unread = False
             raise ssl.SSLWantReadError from None
         except (SSL.ZeroReturnError, SSL.SysCallError):
             data = b""
@@ -157,7 +160,8 @@ class Session:
             raise ssl.SSLWantReadError
 
     def pending(self) -> int:
-        return self.connection.pending()
+        """How much `read` may still give; uvloop asks before each read, and reads nothing at 0."""
+        return self.connection.pending() or int(self.unread)
 
     def getpeercert(self, binary_form: bool = False) -> Any:
         return self.certificate if binary_form else None
@@ -180,6 +184,7 @@ class Session:
     def _take(self) -> None:
         """What the peer sent, to OpenSSL."""
         data = self.incoming.read()
+        self.unread = self.unread or bool(data)
         while data:
             data = data[self.connection.bio_write(data) :]
         if self.incoming.eof:

@@ -1,13 +1,22 @@
-"""The world of the gateway's tests."""
+"""The world of the gateway's tests, on the loop that the parts run on: uvloop's TLS differs from asyncio's."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
+import uvloop
 
 from tests.unit.gateway.world import World, running
+
+Loop = Callable[[], asyncio.AbstractEventLoop]
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, Loop]:
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest_asyncio.fixture

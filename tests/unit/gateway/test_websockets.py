@@ -70,7 +70,7 @@ async def test_events_in_order_with_their_sequence(world: World) -> None:
     ("query", "status", "text"),
     [
         ("type=foo", 500, '"foo" isn\'t a supported event type'),
-        ("all-projects=true&project=a", 400, "Cannot specify a project when requesting all projects"),
+        ("all-projects=true&project=a", 500, "Cannot specify a project when requesting all projects"),
     ],
 )
 async def test_events_that_nobody_can_have(world: World, query: str, status: int, text: str) -> None:
