@@ -10,6 +10,7 @@ from chassis import service
 from chassis.operations import Operations
 from chassis.service import Part
 from rows.storage import POOL
+from services.control import shortcomings
 from services.control.certificate import Certificates
 from services.control.configuration import Configuration
 from services.control.first_clients import FirstClients
@@ -48,6 +49,7 @@ async def wire(part: Part) -> None:
             await first_clients.trust()
 
     async def sweep_warnings() -> None:
+        await shortcomings.report(warnings, part.member)
         while True:
             await warnings.forget_resolved()
             await asyncio.sleep(SWEEP)

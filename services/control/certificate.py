@@ -53,7 +53,7 @@ class Certificates:
 
     # Reading.
 
-    async def List(self, request: control_pb2.ListRequest, call: Call) -> AsyncIterator[rest_pb2.Chunk]:
+    async def List(self, request: control_pb2.PlainListRequest, call: Call) -> AsyncIterator[rest_pb2.Chunk]:
         seen = [row.value for row in self.rows.select() if _may_see(call, row.value)]
         pieces = (documents.render(_shown(one)) for one in seen) if request.recursion else listing.urls(map(_url, seen))
         async for chunk in listing.chunks(pieces):

@@ -48,7 +48,7 @@ class Projects:
 
     # Reading.
 
-    async def List(self, request: control_pb2.ListRequest, call: Call) -> AsyncIterator[rest_pb2.Chunk]:
+    async def List(self, request: control_pb2.PlainListRequest, call: Call) -> AsyncIterator[rest_pb2.Chunk]:
         rows = [row.value for row in self.rows.select() if call.caller.may_see(row.value.name)]
         rows.sort(key=lambda project: (project.name != DEFAULT, project.name))
         pieces = (
@@ -179,7 +179,7 @@ class Projects:
             raise errors.Forbidden("The 'default' project cannot be deleted")
         row = self._one(request.name, call, f'Fetch project "{request.name}": ')
         if self._in_use(request.name):
-            raise errors.BadRequest("Only empty projects can be removed")
+            raise errors.Internal("Only empty projects can be removed")  # LXD's code for it is 500
         change = Change().delete(PROJECT, row.key, expect=row.revision)
         self._follow_profiles(change, request.name, wanted=False)
         for certificate in self.certificates.select():

