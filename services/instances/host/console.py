@@ -21,7 +21,7 @@ from chassis.errors import BadRequest, Internal
 from services.instances.host import lxcconfig
 from services.instances.host.exec import read_some, write_all
 from services.instances.host.spec import Key
-from services.instances.host.terminals import set_size
+from services.instances.host.terminals import set_console_size
 
 if TYPE_CHECKING:
     from services.instances.host.containers import Containers
@@ -72,7 +72,8 @@ def borrow_terminal(address: bytes) -> tuple[socket.socket, int]:
 class Console:
     """The loan of one console, shared by its sessions; ends with the last of them or with the container."""
 
-    def __init__(self, loan: socket.socket, terminal: int) -> None:
+    def __init__(self, loan: socket.socket, terminal: int, init: int) -> None:
+        self._init = init
         self._loan = loan
         self._terminal = terminal
         self.sessions: set[Session] = set()
@@ -93,7 +94,8 @@ class Console:
         await write_all(self._terminal, data)
 
     def resize(self, columns: int, rows: int) -> None:
-        set_size(self._terminal, columns, rows)
+        """Of the console itself: what is lent is another terminal, which the monitor copies to and from."""
+        set_console_size(self._init, columns, rows)
 
     @property
     def ended(self) -> bool:
@@ -155,7 +157,8 @@ class Consoles:
 
     async def attach(self, key: Key, columns: int = 0, rows: int = 0) -> Session:
         """Raises BadRequest for one that is not running, Internal when its console cannot be had."""
-        if self._containers.state(key) is None:
+        live = self._containers.state(key)
+        if live is None:
             raise BadRequest("Instance is not running")
         async with self._turn:
             console = self._open.get(key)
@@ -163,20 +166,20 @@ class Consoles:
                 await console.close()
                 console = None
             if console is None:
-                console = self._open[key] = await self._borrow(key)
+                console = self._open[key] = await self._borrow(key, live.pid)
             session = Session(console, asyncio.Event())
             console.sessions.add(session)
         if columns and rows:
             session.resize(columns, rows)
         return session
 
-    async def _borrow(self, key: Key) -> Console:
+    async def _borrow(self, key: Key, init: int) -> Console:
         address = command_socket(self._containers.directory, key.folder_name)
         try:
             loan, terminal = await asyncio.to_thread(borrow_terminal, address)
         except OSError as error:
             raise Internal(f"Failed to attach to the console: {error}") from None
-        return Console(loan, terminal)
+        return Console(loan, terminal, init)
 
     async def detach(self, key: Key, session: Session) -> None:
         """Ends a session; may be called twice."""

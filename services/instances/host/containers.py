@@ -355,23 +355,20 @@ class Containers:
 
     async def attach_nic(self, key: Key, nic: NicSpec) -> None:
         """Done already is as good. Raises Internal."""
-        await self._change(
-            key, lambda pid: hotplug.attach_nic(pid, nic), f'Failed to attach the interface "{nic.guest_name}"'
-        )
+        what = f'Failed to attach the interface "{nic.guest_name}"'
+        await self._change(key, lambda pid: hotplug.attach_nic(pid, nic), what)
 
     async def detach_nic(self, key: Key, guest_name: str, back_as: str = "") -> None:
         """A link made for the container is deleted, another goes home as `back_as`. Done already is as good. Raises Internal."""
         if key in self._running:
-            await self._change(
-                key, lambda pid: hotplug.detach_nic(pid, guest_name, back_as), f'Failed to detach "{guest_name}"'
-            )
+            what = f'Failed to detach "{guest_name}"'
+            await self._change(key, lambda pid: hotplug.detach_nic(pid, guest_name, back_as), what)
 
     async def attach_mount(self, key: Key, mount: MountSpec) -> None:
         """Raises Internal."""
         idmap = idmap_of_process(self._need(key).init.pid)
-        await self._change(
-            key, lambda pid: hotplug.attach_mount(pid, mount, idmap), f'Failed to mount "{mount.source}"', idmap
-        )
+        what = f'Failed to mount "{mount.source}"'
+        await self._change(key, lambda pid: hotplug.attach_mount(pid, mount, idmap), what, idmap)
 
     async def detach_mount(self, key: Key, target: str) -> None:
         """Done already is as good. Raises Internal."""

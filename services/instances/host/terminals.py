@@ -68,6 +68,25 @@ def _of_container(init: int, uid: int) -> tuple[int, int]:
     return master, slave
 
 
+def set_console_size(init: int, columns: int, rows: int) -> None:
+    """Of a container's /dev/console. Raises Internal; a console that is no terminal of a devpts is left alone."""
+    try:
+        with beneath.tree(f"/proc/{init}/root") as root:
+            seen = beneath.openat2(root, "dev/console", os.O_PATH, 0, beneath.INSIDE)
+        try:
+            if not stat.S_ISCHR(os.fstat(seen).st_mode) or not _is_devpts(seen):
+                return
+            console = os.open(f"/proc/self/fd/{seen}", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+        finally:
+            os.close(seen)
+    except OSError as error:
+        raise Internal(f"Failed to open the console: {error.strerror}") from None
+    try:
+        set_size(console, columns, rows)
+    finally:
+        os.close(console)
+
+
 def _is_devpts(fd: int) -> bool:
     """By fstatfs: the file system's magic number is the first word of the answer."""
     answer = (ctypes.c_long * 32)()
