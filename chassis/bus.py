@@ -302,9 +302,13 @@ class Bus:
         deliver: Callable[[Stored], None],
         *,
         caught_up: Callable[[int], None],
+        anew: Callable[[], None],
     ) -> Following:
-        """Deliver what is kept under `pattern` with a sequence beyond `after`, then what comes, in order, each once."""
-        tail = Tail(self, pattern, after, deliver, caught_up)
+        """Deliver what is kept under `pattern` with a sequence beyond `after`, then what comes, in order, each once.
+
+        `anew()` is called before everything is delivered again from the beginning (see `Tail`).
+        """
+        tail = Tail(self, pattern, after, deliver, caught_up, anew)
         await tail.start()
         return tail
 

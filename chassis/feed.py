@@ -73,7 +73,9 @@ class Feed:
         await self.bus.ready()
         self.last = int((await self.bus.stream())["state"]["last_seq"])
         caught_up = asyncio.Event()
-        self._following = await self.bus.follow(EVENTS, self.last, self._kept, caught_up=lambda _: caught_up.set())
+        self._following = await self.bus.follow(
+            EVENTS, self.last, self._kept, caught_up=lambda _: caught_up.set(), anew=self._anew
+        )
         await caught_up.wait()
         self._live = await self.bus.subscribe(LIVE, self._told)
         # The server must know of it before anybody is told that we listen.
@@ -114,6 +116,12 @@ class Feed:
         return int(info["state"]["last_seq"]), nanoseconds(info["created"]), int(metadata.get(TRIMMED, 0))
 
     # What the bus delivers.
+
+    def _anew(self) -> None:
+        """The log was read anew because it is another one: sequences that listeners know mean nothing any more."""
+        self.last = 0
+        for listener in tuple(self._listeners):
+            listener.cut()
 
     def _kept(self, stored: Stored) -> None:
         heard = heard_from(stored)
@@ -187,11 +195,16 @@ class Listener:
         if not self._wants(heard) or (heard.sequence and heard.sequence <= self._seen):
             return
         if len(self._waiting) >= self._feed.bound:
-            self._cut = True
-            self._waiting.clear()
-            self._feed.leave(self)
+            self.cut()
         else:
             self._waiting.append(heard)
+            self._wake.set()
+
+    def cut(self) -> None:
+        """End the iteration with Unavailable."""
+        self._cut = True
+        self._waiting.clear()
+        self._feed.leave(self)
         self._wake.set()
 
     def __aiter__(self) -> AsyncIterator[Heard]:
@@ -208,7 +221,7 @@ class Listener:
                     self._seen = heard.sequence
                 yield heard
             if self._cut:
-                raise Unavailable(f"The listener lags by {self._feed.bound} events; go on with since={self._seen}")
+                raise Unavailable(f"The listener was cut off, it lags; go on with since={self._seen}")
             self._wake.clear()
             if not self._waiting and not self._closed and not self._cut:
                 await self._wake.wait()

@@ -92,6 +92,7 @@ class Log(Protocol):
         deliver: Callable[[Stored], None],
         *,
         caught_up: Callable[[int], None],
+        anew: Callable[[], None],
     ) -> Following: ...
 
 

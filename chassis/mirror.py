@@ -51,6 +51,7 @@ class Mirror(Generic[T]):
         self.kind = kind
         self._rows: dict[tuple[str, ...], Versioned[T]] = {}
         self._tombs: dict[tuple[str, ...], int] = {}
+        self._doubtful: set[tuple[str, ...]] = set()
         self._indexes: dict[str, Index[T]] = {}
         self._prefixes: dict[int, Index[T]] = {}
         self._callbacks: list[Callback[T]] = []
@@ -104,7 +105,11 @@ class Mirror(Generic[T]):
     def apply(self, key: tuple[str, ...], row: Versioned[T] | None, revision: int) -> list[Callable[[], Any]]:
         """Put or remove a row; returns the calls that tell the watchers, to be made when the whole change is applied."""
         old = self._rows.get(key)
-        if old is not None and old.revision >= revision:
+        if key in self._doubtful:
+            self._doubtful.discard(key)
+            if old == row:
+                return []
+        elif old is not None and old.revision >= revision:
             return []
         if row is None:
             self._rows.pop(key, None)
@@ -125,6 +130,22 @@ class Mirror(Generic[T]):
     def forget_tomb(self, key: tuple[str, ...], revision: int) -> None:
         if self._tombs.get(key) == revision:
             del self._tombs[key]
+
+    def doubt(self) -> None:
+        """The log is going to be read anew: a row is true only once it was seen again."""
+        self._doubtful = set(self._rows)
+        self._tombs.clear()
+
+    def settle(self) -> list[Callable[[], Any]]:
+        """The log has been read: what was not seen again is gone."""
+        doubtful, self._doubtful = self._doubtful, set()
+        calls: list[Callable[[], Any]] = []
+        for key in doubtful:
+            old = self._rows.pop(key)
+            for index in (*self._indexes.values(), *self._prefixes.values()):
+                index.move(key, old, None)
+            calls += [_call(callback, key, old, None) for callback in self._callbacks]
+        return calls
 
     def keys(self) -> list[tuple[str, ...]]:
         return list(self._rows)

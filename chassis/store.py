@@ -41,8 +41,6 @@ log = structlog.get_logger(__name__)
 ROWS = "row.>"
 PATIENCE = 5.0
 RETRY = 0.05
-# A mirror that was away for longer than this may have missed the end of a deletion's marker: it reads everything anew.
-RESYNC_AFTER = 45 * 60
 _MARKER_SLACK = 10_000_000_000  # nanoseconds
 
 
@@ -73,7 +71,7 @@ class Store:
     async def start(self) -> None:
         """Follow the log; returns when everything that is in it has been read."""
         await self.log.ready()
-        self._following = await self.log.follow(ROWS, 0, self._deliver, caught_up=self._reached)
+        self._following = await self.log.follow(ROWS, 0, self._deliver, caught_up=self._reached, anew=self._anew)
         await self._caught_up.wait()
 
     async def stop(self) -> None:
@@ -270,12 +268,22 @@ class Store:
         for stored in held:
             told += self._apply(stored)
             self.revision = stored.sequence
-        for call in told:
+        self._tell(told)
+        self._wake()
+
+    def _tell(self, calls: list[Callable[[], Any]]) -> None:
+        for call in calls:
             try:
                 call()
             except Exception:
                 log.exception("A watcher of rows failed")
-        self._wake()
+
+    def _anew(self) -> None:
+        """Everything will be delivered again: what is not, is gone."""
+        self._held.clear()
+        self.revision = 0
+        for mirror in self._mirrors.values():
+            mirror.doubt()
 
     def _apply(self, stored: Stored) -> list[Callable[[], Any]]:
         mirror = self._mirrors.get(kind_name(stored.subject))
@@ -308,14 +316,14 @@ class Store:
         self._expiries.pop(stored.subject, None)
         row = mirror.get(*key)
         if row is not None and row.revision == stored.sequence:
-            for call in mirror.apply(key, None, stored.sequence + 1):
-                call()
+            self._tell(mirror.apply(key, None, stored.sequence + 1))
         mirror.forget_tomb(key, stored.sequence if stored.deleted else stored.sequence + 1)
 
     def _reached(self, sequence: int) -> None:
         """Nothing below `sequence` is missing."""
         if self._held:
             return
+        self._tell([call for mirror in self._mirrors.values() for call in mirror.settle()])
         self.revision = max(self.revision, sequence)
         self._caught_up.set()
         self._wake()

@@ -7,10 +7,11 @@ the server has lost make it start a new one just behind what was delivered last.
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from nats.aio.msg import Msg
@@ -25,11 +26,16 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 CHECK_EVERY = 5.0
+# The marker of a deletion lives for an hour (`change.DELETION_TTL`): who was away for longer must look at everything.
+RESYNC_AFTER = 45 * 60
 RETRY = 0.1
 
 
 class Tail:
-    """See the module. `deliver` gets each message; `caught_up(sequence)` is called when nothing below that sequence is missing."""
+    """See the module. `deliver` gets each message; `caught_up(sequence)` is called when nothing below that sequence is missing.
+
+    `anew()` is called when everything is going to be delivered again from the beginning of the log.
+    """
 
     def __init__(
         self,
@@ -38,12 +44,16 @@ class Tail:
         after: int,
         deliver: Callable[[Stored], None],
         caught_up: Callable[[int], None],
+        anew: Callable[[], None],
     ) -> None:
         self._bus = bus
         self._pattern = pattern
         self._after = after
         self._deliver = deliver
         self._caught_up = caught_up
+        self._anew = anew
+        self._created = ""
+        self._contact = time.time()
         self._subscription: Subscription | None = None
         self._consumer = ""
         self._expected = 0
@@ -71,6 +81,7 @@ class Tail:
         info = await bus.api(f"STREAM.INFO.{STREAM}")
         if "error" in info:
             raise Unavailable(f"The log is not there: {info['error'].get('description')}")
+        self._look_at(info)
         self._target = info["state"]["last_seq"]
         self._consumer = f"t{uuid.uuid4().hex}"
         self._expected = 1
@@ -95,6 +106,16 @@ class Tail:
             raise Unavailable(f"The log cannot be followed: {answer['error'].get('description')}")
         if answer.get("num_pending", 0) == 0 and answer["delivered"]["consumer_seq"] == 0:
             self._caught_up(self._target)
+
+    def _look_at(self, info: dict[str, Any]) -> None:
+        """Begin at the beginning if this is another log than before, or if marks of deletions may have gone unseen."""
+        replaced = self._created not in ("", info["created"]) or info["state"]["last_seq"] < self._after
+        if replaced or time.time() - self._contact > RESYNC_AFTER:
+            log.warning("The log is read anew", pattern=self._pattern, replaced=replaced)
+            self._after = 0
+            self._anew()
+        self._created = info["created"]
+        self._contact = time.time()
 
     async def _end(self) -> None:
         subscription, self._subscription = self._subscription, None
@@ -148,6 +169,7 @@ class Tail:
     async def _alive(self) -> bool:
         """Whether the consumer is there and has nothing that did not reach us."""
         expected = self._expected
+        self._contact = time.time()
         try:
             info = await self._bus.api(f"CONSUMER.INFO.{STREAM}.{self._consumer}")
         except Unavailable:

@@ -105,6 +105,7 @@ class MemoryLog:
         deliver: Callable[[Stored], None],
         *,
         caught_up: Callable[[int], None],
+        anew: Callable[[], None],
     ) -> _Follower:
         self._need()
         follower = _Follower(self, pattern, after, deliver, caught_up)
@@ -191,9 +192,10 @@ class Connection:
         deliver: Callable[[Stored], None],
         *,
         caught_up: Callable[[int], None],
+        anew: Callable[[], None],
     ) -> _Follower:
         self._alive()
-        follower = await self._log.follow(pattern, after, deliver, caught_up=caught_up)
+        follower = await self._log.follow(pattern, after, deliver, caught_up=caught_up, anew=anew)
         self._followers.append(follower)
         return follower
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -285,6 +286,42 @@ async def test_a_paused_server_is_noticed_and_survived(server: NatsServer, store
     await store.log.when_up(30)
     await store.commit(Change().put(THING, thing("a", 2), expect=None), patience=None)
     assert store.mirror(THING).one("default", "a").value.size == 2
+
+
+async def test_a_store_that_was_away_for_long_sees_what_went(
+    server: NatsServer, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection was away for so long that even the marker of a deletion is gone."""
+    mirror = store.mirror(THING)
+    for name in "abc":
+        await store.commit(Change().put(THING, thing(name, 1), expect=0))
+    gone: list[str] = []
+    mirror.watch(lambda key, old, new: gone.append(key[1]) if new is None else None)
+    assert isinstance(store.log, Bus)
+    await store.log.api("STREAM.PURGE.LOG", {"filter": THING.subject(("default", "b"))})
+    assert mirror.get("default", "b") is not None
+    monkeypatch.setattr("chassis.tail.RESYNC_AFTER", 0)
+    await server.kill()
+    await server.start()
+    await store.until(THING, ("default", "b"), lambda row: row is None, timeout=30)
+    assert sorted(row.value.name for row in mirror.select()) == ["a", "c"]
+    assert gone == ["b"]
+
+
+async def test_a_log_that_was_replaced_is_read_anew(server: NatsServer, store: Store) -> None:
+    mirror = store.mirror(THING)
+    for name in "abc":
+        await store.commit(Change().put(THING, thing(name, 1), expect=0))
+    await server.kill()
+    shutil.rmtree(server.directory / "nats")
+    await server.start()
+    other = await server.store()
+    await other.start()
+    revision = await other.commit(Change().put(THING, thing("a", 9), expect=0))
+    await store.until(THING, ("default", "c"), lambda row: row is None, timeout=30)
+    assert list(mirror.select()) == [Versioned(thing("a", 9), revision, ("default", "a"))]
+    await store.commit(Change().put(THING, thing("a", 10), expect=revision))
+    await other.stop()
 
 
 async def test_a_bus_that_finds_nobody_says_so(tmp_path: Path) -> None:
