@@ -105,7 +105,8 @@ class Keeper:
     # All networks.
 
     async def establish(self) -> None:
-        """Finish what was interrupted, then converge every network and sweep what belongs to none."""
+        """Sweep what belongs to no network (it may hold an address that one needs), then finish or converge each."""
+        await self._sweep()
         faults = []
         for row in list(self.usage.networks.select()):
             try:
@@ -113,7 +114,6 @@ class Keeper:
                     await self._settle(row)
             except errors.Fault as fault:
                 faults.append(f"{row.value.name}: {fault.text}")
-        await self._sweep()
         if faults:
             raise errors.Internal("; ".join(faults))
 
