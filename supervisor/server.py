@@ -112,12 +112,12 @@ class Supervisor:
 
     async def _stop_instances(self) -> None:
         """Ask instances to stop everything in order. A failure is said and does not keep the server from ending."""
-        from supervisor.instances import stop_all
+        from supervisor.farewell import stop_all
 
         self.say("stopping the instances")
         try:
-            for address in await stop_all(self.directory, self.url, STOP_ALL):
-                self.say(f"{address} did not stop")
+            for line in await stop_all(self.directory, self.url, STOP_ALL):
+                self.say(line)
         except Exception as error:
             self.say(f"the instances could not be stopped in order: {error}")
 
