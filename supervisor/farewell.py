@@ -1,4 +1,7 @@
-"""The calls the supervisor makes at the end of the host: stop all instances in their order, then the networks. Apart, because it brings the bus's client with it."""
+"""What the supervisor asks of the parts before it ends them for good: stop all instances in their order, then clear the host.
+
+Apart from the rest, because it brings the bus's client with it.
+"""
 
 from __future__ import annotations
 
