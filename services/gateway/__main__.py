@@ -7,12 +7,13 @@ import os
 from pathlib import Path
 
 from chassis import service
+from chassis.feed import Feed
 from chassis.service import Part
 from rows.control import CERTIFICATE, SERVER_CONFIG
 from services.gateway import encode
 from services.gateway.auth import Trust
 from services.gateway.encode import Response
-from services.gateway.events import Events
+from services.gateway.events import follow_ticks
 from services.gateway.extensions import advertised
 from services.gateway.http import App
 from services.gateway.listeners import Listeners
@@ -27,7 +28,7 @@ CHECK = 2.0  # seconds between looks at the certificate files and at addresses t
 DRAIN = 5.0
 
 
-def add_own(table: Table, operations: Operations, events: Events) -> None:
+def add_own(table: Table, operations: Operations, feed: Feed) -> None:
     """The endpoints that no service owns."""
 
     async def root(_request: Request, _parameters: tuple[str, ...]) -> Response:
@@ -39,7 +40,7 @@ def add_own(table: Table, operations: Operations, events: Events) -> None:
     table.add(Route("DELETE", "/1.0/operations/{id}", own=operations.cancel))
     table.add(Route("GET", "/1.0/operations/{id}/wait", "guest", own=operations.wait))
     table.add(Route("GET", "/1.0/operations/{id}/websocket", "guest", own=OperationSocket(operations), websocket=True))
-    table.add(Route("GET", "/1.0/events", own=EventsSocket(events), websocket=True))
+    table.add(Route("GET", "/1.0/events", own=EventsSocket(feed), websocket=True))
 
 
 def certificate_files(directory: Path) -> Files:
@@ -61,9 +62,9 @@ async def wire(part: Part) -> None:
         return row.value.config if row else {}
 
     table = table_of_contracts()
-    app = App(table, Trust(certificates), config)
-    events = Events(part.bus, app.saw, operations.tick)
-    add_own(table, operations, events)
+    feed = Feed(part.bus)
+    app = App(table, Trust(certificates), config, lambda: feed.revision)
+    add_own(table, operations, feed)
     app.finish["GET", "/1.0"] = ServerDocument(advertised())
     listeners = Listeners(app, certificate_files(part.directory))
     changed = asyncio.Event()
@@ -86,13 +87,14 @@ async def wire(part: Part) -> None:
                 pass
 
     async def open_all() -> None:
-        await events.open()
+        await feed.start()
         await listeners.open_unix(part.directory / "unix.socket", os.environ.get("NUBIBUS_GROUP", "lxd"))
 
     part.before_ready(open_all)
     part.keep(listen, "listen")
     part.keep(listeners.keep_date, "date")
-    part.at_end(events.close)
+    part.keep(lambda: follow_ticks(feed, operations), "ticks")
+    part.at_end(feed.stop)
     part.at_end(lambda: listeners.drain(DRAIN))
 
 

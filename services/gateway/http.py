@@ -31,9 +31,15 @@ log = structlog.get_logger()
 
 
 class App:
-    """What uvicorn's protocols call. `configuration` gives the server's configuration of this moment."""
+    """What uvicorn's protocols call.
 
-    def __init__(self, table: Table, trust: Trust, configuration: Callable[[], dict[str, str]]) -> None:
+    `configuration` gives the server's configuration of this moment, `heard` the newest revision that an event told of.
+    """
+
+    def __init__(
+        self, table: Table, trust: Trust, configuration: Callable[[], dict[str, str]], heard: Callable[[], int]
+    ) -> None:
+        self.heard = heard
         self.table = table
         self.trust = trust
         self.configuration = configuration
@@ -119,7 +125,8 @@ class App:
 
     def call(self, request: Request) -> Call:
         """The context that goes along."""
-        return Call(caller=request.caller, revision=self.revision, traceparent=_traceparent(request))
+        revision = max(self.revision, self.heard())
+        return Call(caller=request.caller, revision=revision, traceparent=_traceparent(request))
 
     async def _websocket(self, request: Request, send: Send) -> None:
         """A websocket: refused with an envelope, or handed to the route's own handler."""

@@ -12,52 +12,51 @@ from typing import Any
 
 from chassis import errors, rpc
 from chassis.calls import Call
+from chassis.feed import Feed, Listener
 from chassis.operations import RUNNING
 from gen.nubibus.rest.v1 import rest_pb2
-from services.gateway.events import Events
+from services.gateway.events import shown, wish_of
 from services.gateway.http import Send
 from services.gateway.operations import Operations
 from services.gateway.requests import Request
 
 SERVICE = "nubibus.rest.v1.Sockets"
-NORMAL, LAGGING, FAILED = 1000, 1013, 1011  # RFC 6455 and its registry
+NORMAL, FAILED, RESTARTING, LAGGING = 1000, 1011, 1012, 1013  # RFC 6455 and its registry
 
 
 class EventsSocket:
-    """GET /1.0/events."""
+    """GET /1.0/events. A client that lags is cut off: it can resume with `since`."""
 
-    def __init__(self, events: Events) -> None:
-        self.events = events
+    def __init__(self, feed: Feed) -> None:
+        self.feed = feed
 
     async def __call__(self, request: Request, _parameters: tuple[str, ...], send: Send | None = None) -> Any:
+        wish = wish_of(request)
         if send is None:
             raise errors.BadRequest("Bad Request")
         await request.receive()  # websocket.connect
-        listener, following = await self.events.listen(request)
-        try:
+        async with wish.listen(self.feed) as listener:
             await send({"type": "websocket.accept"})
+            telling = asyncio.create_task(tell(listener, send), name="events: tell")
             gone = asyncio.create_task(until_gone(request), name="events: wait for the client's end")
             try:
-                await self._tell(listener, send, gone)
+                await asyncio.wait((telling, gone), return_when=asyncio.FIRST_COMPLETED)
             finally:
                 gone.cancel()
-        finally:
-            await self.events.leave(listener, following)
+                telling.cancel()
+                await asyncio.gather(gone, telling, return_exceptions=True)
 
-    @staticmethod
-    async def _tell(listener: Any, send: Send, gone: asyncio.Task[None]) -> None:
-        while not gone.done():
-            following = asyncio.ensure_future(listener.next())
-            await asyncio.wait((following, gone), return_when=asyncio.FIRST_COMPLETED)
-            if gone.done():
-                following.cancel()
-                return
-            data = following.result()
-            if data is None:
-                with suppress(RuntimeError):
-                    await send({"type": "websocket.close", "code": LAGGING, "reason": "the listener lags"})
-                return
-            await send({"type": "websocket.send", "text": data.decode()})
+
+async def tell(listener: Listener, send: Send) -> None:
+    """Send what is heard, until the listener is cut off or the client has gone."""
+    with suppress(RuntimeError, OSError):  # the client has gone
+        try:
+            async for heard in listener:
+                await send({"type": "websocket.send", "text": shown(heard)})
+        except errors.Unavailable as fault:
+            await send({"type": "websocket.close", "code": LAGGING, "reason": fault.text[:100]})
+            return
+        await send({"type": "websocket.close", "code": RESTARTING})
 
 
 async def until_gone(request: Request) -> None:

@@ -82,5 +82,6 @@ async def test_cancel_is_asked_of_the_owner(world: World, owner: Owner) -> None:
     reply = await world.ask("DELETE", f"/1.0/operations/{token.id}")
     assert reply.status == 501  # the double of instances has no Operations servicer: it was asked
     await owner.operations.end(token.id)
+    await world.ask("GET", f"/1.0/operations/{token.id}/wait")
     reply = await world.ask("DELETE", f"/1.0/operations/{token.id}")
     assert (reply.status, reply.error) == (400, "Only running operations can be cancelled")

@@ -11,6 +11,7 @@ from websockets.asyncio.client import ClientConnection, unix_connect
 from websockets.exceptions import InvalidStatus
 
 from chassis import events
+from chassis.feed import Feed
 from chassis.operations import Operations
 from chassis.sockets import Socket
 from chassis.store import Change, Store
@@ -63,6 +64,10 @@ async def test_events_in_order_with_their_sequence(world: World) -> None:
         assert (await hear(socket))["metadata"]["source"] == "/1.0/instances/last"
     async with open_socket(world, "/1.0/events?since=0&all-projects=true") as socket:
         assert (await hear(socket))["project"] == "blue"
+    with pytest.raises(InvalidStatus) as caught:
+        async with open_socket(world, "/1.0/events?since=99999999"):
+            pass
+    assert caught.value.response.status_code == 400
     await store.stop()
 
 
@@ -83,7 +88,7 @@ async def test_events_that_nobody_can_have(world: World, query: str, status: int
 
 
 async def test_a_listener_that_lags_is_cut_off_and_slows_nobody(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.gateway.events.WAITING_BYTES", 200_000)
+    monkeypatch.setattr(Feed, "bound", property(lambda _: 5, lambda *_: None), raising=False)
     store = await writer_of(world)
     reader, writer = await asyncio.open_unix_connection(str(world.directory / "unix.socket"), limit=1024)
     writer.write(
