@@ -11,6 +11,7 @@ from services.network.host import Host
 from services.network.keeper import Keeper
 from services.network.network import Networks
 from services.network.nic import Nics
+from services.network.references import Power, References
 from services.network.usage import Usage
 
 
@@ -23,7 +24,7 @@ async def wire(part: Part) -> None:
         keeper.watch()
 
     part.before_ready(begin)
-    part.serve(Networks(part.store, usage, keeper, part.member), Nics(usage, keeper))
+    part.serve(Networks(part.store, usage, keeper, part.member), Nics(usage, keeper), References(usage), Power(keeper))
     part.keep(keeper.networks.run, "networks")
     part.keep(keeper.hosts.run, "DHCP hosts")
     part.at_end(host.close)

@@ -48,6 +48,7 @@ class Keeper:
         self.hosts = Converge("DHCP hosts", self.flush_hosts, every=EVERY * 10, settle=0.02)
         self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._pending: dict[str, set[str]] = defaultdict(set)
+        self._down = False
 
     def watch(self) -> None:
         """From now on follow the rows whose nics DHCP must know; called when the store has caught up."""
@@ -106,6 +107,8 @@ class Keeper:
 
     async def establish(self) -> None:
         """Sweep what belongs to no network (it may hold an address that one needs), then finish or converge each."""
+        if self._down:
+            return
         await self._sweep()
         faults = []
         for row in list(self.usage.networks.select()):
@@ -140,7 +143,8 @@ class Keeper:
         await self.host.run(_sweep_tables, known)
 
     async def take_down(self) -> None:
-        """Everything off the host; the rows stay and bring it back at the next start."""
+        """Everything off the host; the rows stay and bring it back at the next start of the service."""
+        self._down = True
         for row in list(self.usage.networks.select()):
             async with self.changing(row.value.name):
                 await self.remove(row.value)
