@@ -5,16 +5,16 @@ Apart from the rest, because it brings the bus's client with it.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 
-NETWORKS = 30.0  # seconds that bridges, rules and DHCP may take to leave the host
+KEEPERS = ("network", "storage")  # parts that keep links, daemons, tables or mounts on the host
+CLEARING = 60.0  # seconds for each of them
 
 
 async def stop_all(directory: Path, url: str, seconds: float) -> list[str]:
-    """Addresses of those that could not be stopped. Raises chassis.errors.Unavailable when the part is away."""
+    """What could not be stopped or cleared, a line each. Raises chassis.errors.Unavailable when the instances part is away."""
+    from chassis import contracts, errors
     from chassis.bus import Bus
-    from chassis.errors import Unavailable
     from chassis.rpc import Rpc
     from gen.nubibus.instances.v1 import power_pb2
     from gen.nubibus.rest.v1 import rest_pb2
@@ -26,9 +26,16 @@ async def stop_all(directory: Path, url: str, seconds: float) -> list[str]:
         await rpc.open()
         request = power_pb2.ShutdownRequest(timeout=int(seconds))
         answer = await rpc.call("nubibus.instances.v1.Power", "Shutdown", request, timeout=seconds)
-        with suppress(Unavailable):
-            await rpc.call("nubibus.network.v1.Power", "Shutdown", rest_pb2.Empty(), timeout=NETWORKS)
+        left = [f"{address} did not stop" for address in answer.failed]
+        for part in KEEPERS:
+            service = f"nubibus.{part}.v1.Power"
+            if service not in contracts.table():
+                continue
+            try:
+                await rpc.call(service, "Shutdown", rest_pb2.Empty(), timeout=CLEARING)
+            except errors.Fault as fault:
+                left.append(f"{part} has not cleared the host: {fault.text}")
         await rpc.close()
-        return list(answer.failed)
+        return left
     finally:
         await bus.close()

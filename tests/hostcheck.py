@@ -24,7 +24,9 @@ RUN = "NUBIBUS_TEST_RUN"
 TMP = "NUBIBUS_TEST_TMP"
 PATIENCE = 20.0  # seconds that the kernel gets to tear down what is already on its way out
 OURS = re.compile(r"nubibus|lxc|lxd|dnsmasq|^nbt", re.IGNORECASE)
-ELSEWHERE = re.compile(r"^/(run/(lxcfs|systemd|udev|user|lock|lxc/lock)|var/lib/(apt|dpkg|lxcfs|lxd|nubibus|ucf|systemd))(/|$)")
+ELSEWHERE = re.compile(
+    r"^/(run/(lxcfs|systemd|udev|user|lock|lxc/lock)|var/lib/(apt|dpkg|lxcfs|lxd|nubibus|ucf|systemd))(/|$)"
+)
 
 
 @dataclass(frozen=True)
