@@ -6,6 +6,7 @@ methods that do judge (`get`, `change`, `wait`) say so.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -79,7 +80,9 @@ class Ran:
     stderr: str = ""
 
 
-class _UnixConnection(http.client.HTTPConnection):
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
     def __init__(self, path: Path, timeout: float) -> None:
         super().__init__("lxd", timeout=timeout)
         self.path = path
@@ -106,9 +109,10 @@ class Client:
         timeout: float = DEADLINE,
     ) -> Answer:
         """Sends `body` as JSON, or as it stands when it is bytes or an iterator of bytes (then chunked)."""
-        connection = _UnixConnection(self.socket, timeout)
+        connection = UnixConnection(self.socket, timeout)
         try:
-            connection.request(method, self._url(path), **_encoded(body, headers))
+            with contextlib.suppress(BrokenPipeError):  # an answer may come before the whole body is sent
+                connection.request(method, self._url(path), **_encoded(body, headers))
             response = connection.getresponse()
             named = {key.lower(): value for key, value in response.getheaders()}
             return Answer(response.status, named, response.read())
@@ -176,6 +180,9 @@ class Client:
     def events(self, kinds: str = "lifecycle", query: str = "") -> EventListener:
         return EventListener(self.websocket(f"/1.0/events?type={kinds}{query}"))
 
+    def events_of_any_type(self) -> EventListener:
+        return EventListener(self.websocket("/1.0/events"))
+
     def _url(self, path: str) -> str:
         if self.project is None:
             return path
@@ -204,6 +211,7 @@ class EventListener:
     def __enter__(self) -> EventListener:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+        assert self.connection.ping().wait(DEADLINE)  # LXD listens to us only once we listen to it
         return self
 
     def __exit__(
