@@ -144,7 +144,7 @@ class Schema:
         """The key that declares this name."""
         return self.exact.get(name) or next((key for key in self.wild if key.match(name) is not None), None)
 
-    def check(self, name: str, text: str, texts: Texts | None = None, **names: str) -> None:
+    def check(self, name: str, text: str, texts: Texts | None = None, /, **names: str) -> None:
         """One key and its value. Raises the schema's fault."""
         key = self.find(name)
         if key is None or (key.applies is not None and not key.applies(texts or {})):
@@ -160,7 +160,7 @@ class Schema:
                 self.invalid.format(key=quote(name), bare=name, value=quote(text), reason=reason, **names)
             ) from None
 
-    def validate(self, texts: Texts, **names: str) -> None:
+    def validate(self, texts: Texts, /, **names: str) -> None:
         """Every key, what is required, and the rules between keys.
 
         Raises the schema's fault, for the first key in order.
