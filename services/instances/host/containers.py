@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from chassis.errors import Internal
-from services.instances.host import cgroups, hotplug, layout, lxcconfig, process, seccomp
+from services.instances.host import cgroups, hotplug, layout, lxcconfig, preparation, process
 from services.instances.host.cgroups import Groups, Machine
 from services.instances.host.idmap import IdMap, idmap_of_process
 from services.instances.host.places import Places
@@ -75,7 +75,7 @@ class Containers:
                 continue
             if state != "STOPPED":
                 await asyncio.to_thread(self._end_half_done, key, pid)
-        await asyncio.to_thread(self.places.sweep, self._running)
+        await asyncio.to_thread(self._sweep)
 
     async def close(self) -> None:
         """Let go of everything; what runs goes on."""
@@ -111,6 +111,11 @@ class Containers:
             if pid > 0:
                 os.kill(pid, signal.SIGKILL)
         self.places.purge(key)
+
+    def _sweep(self) -> None:
+        self.places.sweep(self._running)
+        for folder in self.places.names():
+            preparation.unstage(self.directory / folder)
 
     # -- names
 
@@ -161,10 +166,13 @@ class Containers:
             if found is not None:
                 await found.gone.wait()
             try:
-                await asyncio.to_thread(self._prepare, spec, self._cpus_for(spec.config))
+                cpus = self._cpus_for(spec.config)
+                await asyncio.to_thread(preparation.prepare, self.places, self._host, self.machine, spec, cpus)
+                return await self._start(spec.key)
             except (ValueError, OSError) as error:
                 raise Internal(f"Failed to prepare the container: {error}") from None
-            return await self._start(spec.key)
+            finally:
+                preparation.unstage(self.folder(spec.key))
 
     async def _start(self, key: Key) -> int:
         status = await self.starter.submit({"job": "start", "name": key.folder_name, "path": str(self.directory)})
@@ -179,41 +187,8 @@ class Containers:
             self.places.drop_pivot()
         if word == STARTED:
             raise Internal("The container ended as soon as it was started")
-        reason = self._complaint(key) or " ".join(said).partition(": ")[2] or "the start was cut off"
+        reason = preparation.complaint(self.places, key) or " ".join(said).partition(": ")[2] or "the start was cut off"
         raise Internal(f"Failed to start the container: {reason}")
-
-    def _prepare(self, spec: Spec, cpus: set[int] | None) -> None:
-        """What liblxc reads, written anew."""
-        folder, logs = self.folder(spec.key), self.logs(spec.key)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        logs.mkdir(mode=0o700, exist_ok=True)
-        self.places.purge(spec.key)
-        with suppress(FileNotFoundError):
-            (folder / lxcconfig.TARGET).unlink()
-        with suppress(FileNotFoundError):
-            (logs / lxcconfig.LOG).replace(logs / f"{lxcconfig.LOG}.old")
-        limits = tuple(setting.line for setting in cgroups.plan(spec.config, self.machine, cpus))
-        names = self.places.payload(spec.key), self.places.monitor(spec.key), self.places.pivot
-        filtered = seccomp.policy(spec.config, spec.architecture)
-        profile = folder / lxcconfig.SECCOMP
-        if filtered is not None:
-            profile.write_text(filtered)
-        place = lxcconfig.Place(folder, *names, spec.idmap is not None, None if filtered is None else profile, limits)
-        text = lxcconfig.file_of(spec, place, self._host)
-        (folder / lxcconfig.HOOK).write_text(lxcconfig.hook_of(place))
-        shown = logs / lxcconfig.CONFIG
-        shown.unlink(missing_ok=True)
-        (folder / lxcconfig.CONFIG).write_text(text)
-        os.link(folder / lxcconfig.CONFIG, shown)
-
-    def _complaint(self, key: Key) -> str:
-        """The errors of its log, without liblxc's places in its source."""
-        try:
-            lines = (self.logs(key) / lxcconfig.LOG).read_text(errors="replace").splitlines()
-        except OSError:
-            return ""
-        errors = [line.split(" - ", 2)[-1] for line in lines if " ERROR " in line]
-        return "; ".join(errors[:2])
 
     def _probe(self) -> lxcconfig.Host:
         points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
