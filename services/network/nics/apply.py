@@ -68,10 +68,10 @@ def _make(host: Host, wanted: Wanted) -> None:
 
 
 def parent_index(host: Host, name: str) -> int:
-    link = host.links.get(name)
-    if link is None:
-        raise LookupError(f'Parent device "{name}" doesn\'t exist')
-    return link.index
+    try:
+        return host.links.index(name)
+    except LookupError:
+        raise LookupError(f'Parent device "{name}" doesn\'t exist') from None
 
 
 def change(host: Host, wanted: Wanted, *, fresh: bool = False, gone: Iterable[Route] = ()) -> None:
