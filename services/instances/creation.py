@@ -30,6 +30,8 @@ def limits_of_type(name: str) -> dict[str, str]:
     """LXD's short form of limits: "c2-m4" is two CPUs and 4 GB."""
     if not name:
         return {}
+    if name[0] not in "cm":
+        raise BadRequest(f"Provided instance type doesn't exist: {name}")
     match = CUSTOM_TYPE.fullmatch(name)
     if match is None or not (match["cpu"] or match["memory"]):
         raise BadRequest(f"Bad custom instance type: {name}")

@@ -239,7 +239,7 @@ class Profiles:
             raise Forbidden('The "default" profile cannot be deleted')
         row = self._one(request.project, request.name)
         if next(self.roster.using_profile(row.value.project, row.value.name), None) is not None:
-            raise BadRequest("Profile is currently in use")
+            raise Internal("Profile is currently in use")
         put = Change().delete(PROFILE, row.key, expect=row.revision)
         put.event(
             of_profile(

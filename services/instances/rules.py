@@ -51,8 +51,11 @@ def check_devices(devices: Devices) -> None:
 def _check_device(name: str, config: Mapping[str, str]) -> None:
     try:
         type_ = type_of(config)
-    except ValueError as error:
-        raise Internal(f'Invalid devices: Device validation failed for "{name}": {error}') from None
+    except ValueError:
+        reason = f'Failed loading device "{name}": Unsupported device type'
+        raise Internal(
+            f'Invalid devices: Device validation failed for "{name}": {reason} "{config.get("type", "")}"'
+        ) from None
     try:
         type_.check(name, config)
     except (ValueError, BadRequest) as error:
@@ -64,7 +67,7 @@ async def validate_expanded(
     parts: Parts, project: str, name: str, type_: str, config: Mapping[str, str], expanded: Expanded
 ) -> None:
     """The merged whole: the root disk, and each device against this server. Raises Internal in LXD's words."""
-    for device, given in expanded.active.items():
+    for device, given in expanded.devices.items():
         _check_device(device, given)
     try:
         root_disk(expanded.devices)

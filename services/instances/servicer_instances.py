@@ -201,7 +201,7 @@ class Instances:
         ended = await parts.sagas.operations.wait(accepted.id)
         if ended.status_code != SUCCESS:
             raise Internal(ended.err)
-        return parts.store.revision
+        return parts.sagas.operations.one(accepted.id).revision
 
     async def Rename(self, request: instance_pb2.PutInstanceRequest, call: Call) -> rest_pb2.Answer:
         member = found(self.parts, request)

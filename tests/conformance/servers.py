@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tests.conformance.client import DEADLINE, Client
 
+WHOLE = ("/1.0", "/1.0/instances", "/1.0/networks", "/1.0/storage-pools", "/1.0/images")
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -78,7 +79,8 @@ class Server(ABC):
 
     def _answers(self) -> bool:
         with contextlib.suppress(OSError, ValueError):
-            return Client(self.socket).request("GET", "/1.0", timeout=5).status == 200
+            api = Client(self.socket)
+            return all(api.request("GET", path, timeout=5).status == 200 for path in WHOLE)
         return False
 
     def tail(self) -> str:

@@ -55,16 +55,14 @@ class Disk(Inert):
 
     def check(self, device: str, config: Texts) -> None:
         SCHEMA.validate(config)
-        if not config.get("path"):
-            raise ValueError('Disk entry is missing the required "path" property')
+        if not config.get("path") or (config["path"] != "/" and not config.get("source")):
+            raise ValueError('Disk entry is missing the required "source" or "path" property')
         if config.get("path") == "/" and config.get("source"):
             raise ValueError('Root disk entry may not have a "source" property set')
         if is_root_disk(config):
             if not config.get("pool"):
                 raise ValueError('Root disk entry must have a "pool" property set')
             return
-        if not config.get("source"):
-            raise ValueError('Non root disk devices require the "source" property')
         if config.get("size"):
             raise ValueError("Only the root disk may have a size quota")
         if not config.get("pool") and not config["source"].startswith("/"):

@@ -262,7 +262,7 @@ async def test_a_profile_reaches_the_running_instances_that_use_it(service: Serv
 async def test_profiles_are_guarded(service: Service) -> None:
     await service.profiles.Create(profile_pb2.CreateProfileRequest(body=b'{"name":"p1"}'), CALL)
     await service.create("c1", profiles=["p1"])
-    with pytest.raises(BadRequest, match="Profile is currently in use"):
+    with pytest.raises(Internal, match="Profile is currently in use"):
         await service.profiles.Delete(profile_pb2.ProfileRequest(name="p1"), CALL)
     with pytest.raises(Internal, match="The profile already exists"):
         await service.profiles.Create(profile_pb2.CreateProfileRequest(body=b'{"name":"p1"}'), CALL)
