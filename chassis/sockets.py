@@ -141,7 +141,7 @@ class Sockets:
                     raise errors.Forbidden("The websocket is connected already")
                 registration.taken.add(name)
                 return registration, name
-        raise errors.Forbidden("Bad websocket secret")
+        raise errors.Internal("permission denied")
 
     @staticmethod
     async def _run(handler: Handler, socket: Socket) -> None:

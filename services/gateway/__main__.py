@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from chassis import service
@@ -12,6 +13,7 @@ from chassis.service import Part
 from rows.control import CERTIFICATE, SERVER_CONFIG
 from services.gateway import encode
 from services.gateway.auth import Trust
+from services.gateway.configuration import Configuration
 from services.gateway.encode import Response
 from services.gateway.events import follow_ticks
 from services.gateway.extensions import advertised
@@ -52,50 +54,39 @@ def certificate_files(directory: Path) -> Files:
 
 
 async def wire(part: Part) -> None:
-    store = part.store
-    certificates = store.mirror(CERTIFICATE)
-    configuration = store.mirror(SERVER_CONFIG)
-    operations = Operations(store)
-
-    def config() -> dict[str, str]:
-        row = configuration.get("cluster")
-        return row.value.config if row else {}
-
+    configuration = Configuration(part.store.mirror(SERVER_CONFIG))
+    trust = Trust(part.store.mirror(CERTIFICATE))
+    operations = Operations(part.store)
+    feed = Feed(part.bus, retention=lambda: part.store.events_ttl)
     table = table_of_contracts()
-    feed = Feed(part.bus)
-    app = App(table, Trust(certificates), config, lambda: feed.revision)
     add_own(table, operations, feed)
+    app = App(table, trust, configuration, lambda: feed.revision)
     app.finish["GET", "/1.0"] = ServerDocument(advertised())
-    listeners = Listeners(app, certificate_files(part.directory))
-    changed = asyncio.Event()
-    configuration.watch(lambda *_: changed.set())
-
-    def addresses() -> set[str]:
-        found = {config().get("core.https_address", ""), os.environ.get("NUBIBUS_HTTPS", "")}
-        return found - {""}
-
-    async def listen() -> None:
-        """Keep listening where the configuration says; look again when it changes, and now and then."""
-        while True:
-            changed.clear()
-            await listeners.listen_https(addresses())
-            listeners.reload_certificate()
-            try:
-                async with asyncio.timeout(CHECK):
-                    await changed.wait()
-            except TimeoutError:
-                pass
+    listeners = Listeners(app, certificate_files(part.directory), configuration.proxies)
 
     async def open_all() -> None:
         await feed.start()
         await listeners.open_unix(part.directory / "unix.socket", os.environ.get("NUBIBUS_GROUP", "lxd"))
 
     part.before_ready(open_all)
-    part.keep(listen, "listen")
+    part.keep(lambda: listen(listeners, configuration), "listen")
     part.keep(listeners.keep_date, "date")
     part.keep(lambda: follow_ticks(feed, operations), "ticks")
     part.at_end(feed.stop)
     part.at_end(lambda: listeners.drain(DRAIN))
+
+
+async def listen(listeners: Listeners, configuration: Configuration) -> None:
+    """Listen where the configuration says; look again when it changes, and now and then at what lies on disk."""
+    changed = asyncio.Event()
+    configuration.watch(changed.set)
+    while True:
+        changed.clear()
+        await listeners.listen_https(configuration.addresses())
+        listeners.reload_certificate()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CHECK):
+                await changed.wait()
 
 
 if __name__ == "__main__":

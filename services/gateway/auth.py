@@ -73,12 +73,9 @@ def not_authorized() -> errors.Forbidden:
     return errors.Forbidden("not authorized")
 
 
-def authorize(caller: Caller, permission: str, path: str, project: str | None) -> None:
-    """Raise Forbidden unless the caller may.
-
-    `project` is the one that is asked for; None if the route has none.
-    """
-    if permission == GUEST:
+def authorize(caller: Caller, permission: str, path: str, project: str | None, *, open_metrics: bool = False) -> None:
+    """Raise Forbidden unless the caller may. `project` is the one that is asked for; None if the route has none."""
+    if permission == GUEST or (open_metrics and path in METRICS_PATHS):
         return
     if not caller.trusted:
         raise not_authorized()

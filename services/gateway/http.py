@@ -19,6 +19,7 @@ from chassis import errors, rpc
 from chassis.calls import Call
 from services.gateway import cors, encode, streams
 from services.gateway.auth import Trust, authorize
+from services.gateway.configuration import Configuration
 from services.gateway.encode import Response
 from services.gateway.requests import ClientGone, Request, Scope, fill, wants_body
 from services.gateway.routes import Route, Table
@@ -33,12 +34,10 @@ log = structlog.get_logger()
 class App:
     """What uvicorn's protocols call.
 
-    `configuration` gives the server's configuration of this moment, `heard` the newest revision that an event told of.
+    `heard` gives the newest revision that an event told of.
     """
 
-    def __init__(
-        self, table: Table, trust: Trust, configuration: Callable[[], dict[str, str]], heard: Callable[[], int]
-    ) -> None:
+    def __init__(self, table: Table, trust: Trust, configuration: Configuration, heard: Callable[[], int]) -> None:
         self.heard = heard
         self.table = table
         self.trust = trust
@@ -61,7 +60,7 @@ class App:
         except ClientGone:
             return
         origin = request.headers.get("origin", "")
-        response.headers += cors.headers(self.configuration(), origin)
+        response.headers += cors.headers(self.configuration.texts, origin)
         await transmit(response, send)
 
     async def _guarded(self, request: Request) -> Response:
@@ -91,7 +90,8 @@ class App:
             authorize(request.caller, "", request.raw_path, None)
             raise errors.NotImplementedHere("not implemented")
         project = request.project if route.names_project else None
-        authorize(request.caller, route.permission, request.raw_path, project)
+        opened = self.configuration.metrics_are_open
+        authorize(request.caller, route.permission, request.raw_path, project, open_metrics=opened)
         return route, parameters
 
     async def answer(self, request: Request) -> Response:

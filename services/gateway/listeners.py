@@ -12,6 +12,7 @@ import grp
 import logging
 import os
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from email.utils import formatdate
 from pathlib import Path
@@ -23,14 +24,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 
+from services.gateway.https import BACKLOG, HttpsListener
 from services.gateway.peers import peer_of
 from services.gateway.tls import AskingContext, Files
 
-BACKLOG = 1024
 HEADERS = 1024 * 1024  # bytes of a request's head, as Go's default
 TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 IDLE = 120  # seconds that a connection may be unused
-PORT = 8443
 LISTENING = 3  # number of the first descriptor that a supervisor passes
 log = structlog.get_logger()
 
@@ -43,7 +43,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.app_state = {"peer": peer_of(transport)}
+        self.app_state = {"peer": peer_of(transport, self.app_state.get("address", ""))}
 
     def data_received(self, data: bytes) -> None:
         if self.arriving:
@@ -66,7 +66,7 @@ class Connection(HttpToolsProtocol):
 class Listeners:
     """All listening sockets of the gateway, and the connections that came through them."""
 
-    def __init__(self, app: Any, files: Files) -> None:
+    def __init__(self, app: Any, files: Files, proxies: Callable[[], frozenset[str]] = frozenset) -> None:
         self.config = Config(
             app,
             ws=WebSocketsSansIOProtocol,
@@ -87,10 +87,12 @@ class Listeners:
         self.files = files
         self.tls: AskingContext | None = None
         self.unix: list[asyncio.AbstractServer] = []
-        self.https: dict[str, asyncio.AbstractServer] = {}
+        self.https: dict[str, HttpsListener] = {}
+        self.proxies = proxies
 
-    def _connection(self) -> Connection:
-        return Connection(self.config, self.state, {})
+    def connection(self, address: str = "") -> Connection:
+        """The protocol of an accepted connection; `address` is the client's if a proxy told it."""
+        return Connection(self.config, self.state, {"address": address})
 
     async def open_unix(self, path: Path, group: str) -> None:
         """Listen on the socket that the supervisor passed, else bind `path` for `group`, mode 0660."""
@@ -98,7 +100,7 @@ class Listeners:
         given = os.environ.get("NUBIBUS_UNIX_FD")
         sock = socket.socket(fileno=int(given)) if given else _bind(path, group)
         sock.setblocking(False)
-        self.unix.append(await loop.create_unix_server(self._connection, sock=sock, backlog=BACKLOG))
+        self.unix.append(await loop.create_unix_server(self.connection, sock=sock, backlog=BACKLOG))
 
     async def listen_https(self, wanted: set[str]) -> None:
         """Listen on exactly these addresses ("host:port", "[::]:8443", ":8443").
@@ -115,20 +117,12 @@ class Listeners:
             except (OSError, ValueError) as error:
                 log.warning("cannot listen", address=address, error=str(error))
 
-    async def _open_https(self, address: str) -> asyncio.AbstractServer:
+    async def _open_https(self, address: str) -> HttpsListener:
         if self.tls is None:
             self.tls = AskingContext(self.files)
-        host, port = split(address)
-        loop = asyncio.get_running_loop()
-        return await loop.create_server(
-            self._connection,
-            host or None,
-            port,
-            ssl=self.tls,
-            backlog=BACKLOG,
-            reuse_address=True,
-            ssl_handshake_timeout=15,
-        )
+        listener = HttpsListener(self.tls, self.connection, self.proxies)
+        await listener.open(address)
+        return listener
 
     def reload_certificate(self) -> None:
         """Use the certificate that lies on disk now, if it changed."""
@@ -148,8 +142,10 @@ class Listeners:
 
     async def drain(self, seconds: float) -> None:
         """Accept nothing new, let requests that run finish, then end what is left."""
-        for server in (*self.unix, *self.https.values()):
+        for server in self.unix:
             server.close()
+        for listener in self.https.values():
+            listener.close()
         for connection in list(self.state.connections):
             connection.shutdown()
         if self.state.tasks:
@@ -173,14 +169,3 @@ def _bind(path: Path, group: str) -> socket.socket:
         os.chown(path, -1, grp.getgrnam(group).gr_gid)
     path.chmod(0o660)
     return sock
-
-
-def split(address: str) -> tuple[str, int]:
-    """Host and port of an address as LXD writes it; the port is 8443 if none is given, the host "" for all."""
-    if address.startswith("["):
-        host, _, rest = address[1:].partition("]")
-        return host, int(rest.removeprefix(":") or PORT)
-    if address.count(":") > 1:
-        return address, PORT
-    host, _, port = address.partition(":")
-    return host, int(port or PORT)

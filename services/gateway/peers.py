@@ -42,12 +42,12 @@ class Peer:
         return base64.b64encode(self.certificate).decode()
 
 
-def peer_of(transport: Transport) -> Peer:
-    """Facts of an accepted connection."""
+def peer_of(transport: Transport, address: str = "") -> Peer:
+    """Facts of an accepted connection. `address` is the client's if a trusted proxy told it."""
     tls: Any = transport.get_extra_info("ssl_object")
     if tls is not None:
         return Peer(
-            address=_address(transport.get_extra_info("peername")),
+            address=address or _address(transport.get_extra_info("peername")),
             certificate=tls.certificate,
             fingerprint=tls.fingerprint,
         )

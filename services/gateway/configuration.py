@@ -1,0 +1,51 @@
+"""What the gateway reads of the server's configuration: where to listen, whom to believe, what browsers are told."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+
+from chassis.key_types import is_true
+from chassis.mirror import Mirror
+from rows.control import ServerConfig
+
+
+class Configuration:
+    """The configuration of this moment."""
+
+    def __init__(self, rows: Mirror[ServerConfig]) -> None:
+        self.rows = rows
+
+    @property
+    def texts(self) -> Mapping[str, str]:
+        row = self.rows.get("cluster")
+        return row.value.config if row else {}
+
+    def watch(self, callback: Callable[[], None]) -> None:
+        """Call when it changes, and once now if there is one."""
+        self.rows.watch(lambda *_: callback())
+
+    def addresses(self) -> set[str]:
+        """Where to listen for HTTPS: the API's address, the one for metrics, and what the environment adds."""
+        texts = self.texts
+        found = {texts.get("core.https_address"), texts.get("core.metrics_address"), os.environ.get("NUBIBUS_HTTPS")}
+        return {address for address in found if address}
+
+    def proxies(self) -> frozenset[str]:
+        """Addresses whose connections may begin with a PROXY header."""
+        listed = self.texts.get("core.https_trusted_proxy", "").split(",")
+        return frozenset(address.strip() for address in listed if address.strip())
+
+    @property
+    def metrics_are_open(self) -> bool:
+        """Whether guests may read the metrics."""
+        return not is_true(self.texts.get("core.metrics_authentication") or "true")
+
+    @property
+    def trusts_authority(self) -> bool:
+        """Whether a certificate of the authority is trusted without an entry of its own."""
+        return is_true(self.texts.get("core.trust_ca_certificates", ""))
+
+    @property
+    def debug_address(self) -> str:
+        return self.texts.get("core.debug_address", "")

@@ -1,0 +1,112 @@
+"""One HTTPS listener: it accepts, asks a trusted proxy for whom it speaks, and hands the connection to TLS and HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+
+import structlog
+
+from services.gateway import proxy
+from services.gateway.tls import AskingContext
+
+BACKLOG = 1024
+HANDSHAKE = 15.0  # seconds
+PORT = 8443
+log = structlog.get_logger()
+
+MakeConnection = Callable[[str], asyncio.Protocol]  # of the client's address, "" for that of the socket
+
+
+class HttpsListener:
+    """Listens on one address until `close`; connections that were accepted stay."""
+
+    def __init__(self, context: AskingContext, make: MakeConnection, proxies: Callable[[], frozenset[str]]) -> None:
+        self.context = context
+        self.make = make
+        self.proxies = proxies
+        self.sockets: list[socket.socket] = []
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    async def open(self, address: str) -> None:
+        """Raises OSError or ValueError if it cannot."""
+        host, port = split(address)
+        loop = asyncio.get_running_loop()
+        flags = socket.AI_PASSIVE
+        found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=flags)
+        try:
+            for family, _, _, _, name in found:
+                self.sockets.append(_listen(family, name))
+        except OSError:
+            self.close()
+            raise
+        for sock in self.sockets:
+            self._own(asyncio.create_task(self._accept(sock), name=f"accept on {address}"))
+
+    def close(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        for sock in self.sockets:
+            sock.close()
+
+    def _own(self, task: asyncio.Task[None]) -> None:
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _accept(self, sock: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, name = await loop.sock_accept(sock)
+            except OSError as error:  # of the connection that just went, or too many files are open
+                log.warning("cannot accept", error=str(error))
+                await asyncio.sleep(0.05)
+                continue
+            connection.setblocking(False)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            self._own(asyncio.create_task(self._serve(connection, name[0])))
+
+    async def _serve(self, connection: socket.socket, host: str) -> None:
+        try:
+            address = ""
+            if host.removeprefix("::ffff:") in self.proxies():
+                address = await proxy.client_of(connection)
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: self.make(address), connection, ssl=self.context, ssl_handshake_timeout=HANDSHAKE
+            )
+        except (proxy.Malformed, OSError, TimeoutError) as error:  # ssl's errors are OSErrors
+            log.debug("a connection came to nothing", peer=host, error=str(error))
+            with suppress(OSError):
+                connection.close()
+
+
+def _listen(family: int, name: object) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setblocking(False)
+        sock.bind(name)  # type: ignore[arg-type]  # what getaddrinfo gave
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def split(address: str) -> tuple[str, int]:
+    """Host and port of an address as LXD writes it; the port is 8443 if none is given, the host "" for all.
+
+    As in LXD "[::]:8443" means every address of both families.
+    """
+    if address.startswith("["):
+        host, _, rest = address[1:].partition("]")
+        return "" if host == "::" else host, int(rest.removeprefix(":") or PORT)
+    if address.count(":") > 1:
+        return "" if address == "::" else address, PORT
+    host, _, port = address.partition(":")
+    return host, int(port or PORT)
