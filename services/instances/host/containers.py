@@ -175,11 +175,9 @@ class Containers:
                 preparation.unstage(self.folder(spec.key))
 
     async def _start(self, key: Key) -> int:
-        status = await self.starter.submit({"job": "start", "name": key.folder_name, "path": str(self.directory)})
-        said: list[str] = []
-        while (line := await status.line()) is not None:
-            said.append(line)
-        word, _, pid = said[-1].partition(" ") if said else ("", "", "")
+        status, said = await self.starter.ask({"job": "start", "name": key.folder_name, "path": str(self.directory)})
+        status.close()
+        word, _, pid = said.partition(" ")
         if word == STARTED and pid.isdigit() and self._adopt(key, int(pid)):
             return int(pid)
         await asyncio.to_thread(self.places.purge, key)
@@ -187,7 +185,7 @@ class Containers:
             self.places.drop_pivot()
         if word == STARTED:
             raise Internal("The container ended as soon as it was started")
-        reason = preparation.complaint(self.places, key) or " ".join(said).partition(": ")[2] or "the start was cut off"
+        reason = preparation.complaint(self.places, key) or said.partition(": ")[2] or "the start was cut off"
         raise Internal(f"Failed to start the container: {reason}")
 
     def _probe(self) -> lxcconfig.Host:

@@ -168,19 +168,13 @@ async def execute(
             "gid": spec.gid,
             "tty": spec.pty is not None,
         }
-        status = await containers.starter.submit(job, ends.theirs)
+        status, line = await containers.starter.ask(job, ends.theirs)
     except BaseException:
         ends.close_ours()
         raise
     finally:
         ends.close_theirs()
-    try:
-        line = await status.line()
-    except BaseException:
-        status.close()
-        ends.close_ours()
-        raise
-    word, _, pid = (line or "").partition(" ")
+    word, _, pid = line.partition(" ")
     if word != "pid":
         status.close()
         ends.close_ours()

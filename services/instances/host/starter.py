@@ -104,6 +104,23 @@ class Starter:
     def pid(self) -> int:
         return self._process.pid if self._process is not None else -1
 
+    async def ask(self, job: Mapping[str, Any], fds: Sequence[int] = ()) -> tuple[Status, str]:
+        """Start a job and wait for the first thing that its child says ("" if it ends without a word).
+
+        Given a second time when the starter process died before it could fork a child. The pipe is closed if the wait is cancelled.
+        """
+        for _ in range(2):
+            process = self._process
+            status = await self.submit(job, fds)
+            try:
+                line = await status.line()
+            except BaseException:
+                status.close()
+                raise
+            if line is not None or process is None or process.poll() is None:
+                break
+        return status, line or ""
+
     async def submit(self, job: Mapping[str, Any], fds: Sequence[int] = ()) -> Status:
         """Start a job; its child gets duplicates of `fds`. Raises Internal if the starter process cannot be had."""
         ours, theirs = os.pipe2(os.O_CLOEXEC)
