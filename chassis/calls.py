@@ -26,14 +26,9 @@ class Caller(msgspec.Struct, frozen=True, omit_defaults=True):
     trusted: bool = False
     projects: tuple[str, ...] | None = None
     role: str = ""  # type of the certificate: client, server, metrics
-    certificate: str = ""  # base64 of the DER form; only on routes that are open to guests
 
     def may_see(self, project: str) -> bool:
         return self.admin or (self.trusted and (self.projects is None or project in self.projects))
-
-    def showing(self, certificate: str) -> Caller:
-        """The same caller with its certificate."""
-        return msgspec.structs.replace(self, certificate=certificate)
 
     @property
     def requestor(self) -> dict[str, str]:
@@ -81,8 +76,7 @@ _decode_caller = msgspec.json.Decoder(Caller).decode
 
 
 def from_headers(headers: Mapping[str, str]) -> Call:
-    """The call that these transport headers describe; a missing caller is nobody (neither trusted nor admin).
-    """
+    """The call that these transport headers describe; a missing caller is nobody (neither trusted nor admin)."""
     raw = headers.get("nubibus-caller")
     timeout = headers.get("nubibus-timeout")
     return Call(

@@ -15,6 +15,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 DELETION_TTL = 3600
 EVENTS_TTL = 24 * 3600
+OPERATIONS_TTL = 3600  # of an ended operation
 
 
 class Put(NamedTuple):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from types import TracebackType
 from typing import NamedTuple
 
@@ -56,7 +56,7 @@ class Heard(NamedTuple):
 class Feed:
     """See the module. `revision` is the newest row revision that an event told of."""
 
-    def __init__(self, bus: Bus, *, bound: int = BOUND, retention: int = EVENTS_TTL) -> None:
+    def __init__(self, bus: Bus, *, bound: int = BOUND, retention: Callable[[], int] = lambda: EVENTS_TTL) -> None:
         self.bus = bus
         self.bound = bound
         self.retention = retention
@@ -102,15 +102,15 @@ class Feed:
         if not 0 <= since <= newest:
             raise BadRequest(f"Invalid since {since}: sequences go from 0 to {newest}")
         oldest = await self.bus.fetch({"seq": 1, "next_by_subj": EVENTS})
-        if since == newest or (oldest is not None and since >= oldest.sequence - 1):
-            return
+        complete = since == newest or (oldest is not None and since >= oldest.sequence - 1)
         # Before the oldest event there may have been others, unless none can have ended its time yet.
-        if since < trimmed or created + self.retention * 1_000_000_000 <= time.time_ns():
+        aged = created + self.retention() * 1_000_000_000 <= time.time_ns()
+        if since < trimmed or (aged and not complete):
             kept = oldest.sequence if oldest is not None else newest + 1
             raise Gone(f"Events since {since} are not kept any more: the oldest is {kept}")
 
     async def _extent(self) -> tuple[int, int, int]:
-        """The newest sequence, when the log was made (nanoseconds since 1970), and below which sequence events were trimmed."""
+        """The newest sequence, when the log was made (nanoseconds since 1970), and up to which sequence events were dropped."""
         info = await self.bus.stream()
         metadata = info["config"].get("metadata") or {}
         return int(info["state"]["last_seq"]), nanoseconds(info["created"]), int(metadata.get(TRIMMED, 0))

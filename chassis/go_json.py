@@ -17,8 +17,23 @@ AFTER = {
     "Invalid \\escape": "in string escape code",
     "Invalid \\uXXXX escape": "in \\u hexadecimal character escape",
 }
-KINDS = {"object": "object", "array": "array", "str": "string", "bool": "bool", "int": "number", "float": "number", "null": "null"}
-TYPES = {"str": "string", "bool": "bool", "int": "int", "float": "float64", "object": "map[string]string", "array": "[]string"}
+KINDS = {
+    "object": "object",
+    "array": "array",
+    "str": "string",
+    "bool": "bool",
+    "int": "number",
+    "float": "number",
+    "null": "null",
+}
+TYPES = {
+    "str": "string",
+    "bool": "bool",
+    "int": "int",
+    "float": "float64",
+    "object": "map[string]string",
+    "array": "[]string",
+}
 MISMATCH = re.compile(r"Expected `([^`]+)`, got `([^`]+)`(?: - at `\$\.?([^`]*)`)?")
 BRACKETS = re.compile(r"\[[^\]]*\]")
 

@@ -26,9 +26,7 @@ CRON_ALIASES = frozenset(
 
 def quote(text: str) -> str:
     """As Go's %q for the texts that occur here."""
-    return (
-        '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t") + '"'
-    )
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t") + '"'
 
 
 @dataclass(frozen=True)

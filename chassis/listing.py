@@ -140,9 +140,7 @@ def _quoted(value: str, words: list[str]) -> str:
     return " ".join(parts)[:-1]
 
 
-async def chunks(
-    pieces: Iterable[bytes], *, head: rest_pb2.Document | None = None
-) -> AsyncIterator[rest_pb2.Chunk]:
+async def chunks(pieces: Iterable[bytes], *, head: rest_pb2.Document | None = None) -> AsyncIterator[rest_pb2.Chunk]:
     """A JSON list of already rendered objects as Chunks.
 
     `pieces` may be a generator: nothing is held whole.
@@ -156,11 +154,7 @@ async def chunks(
         first = False
         pending += piece
         if len(pending) >= PIECE:
-            yield (
-                rest_pb2.Chunk(head=head, data=bytes(pending))
-                if head
-                else rest_pb2.Chunk(data=bytes(pending))
-            )
+            yield (rest_pb2.Chunk(head=head, data=bytes(pending)) if head else rest_pb2.Chunk(data=bytes(pending)))
             head = None
             pending.clear()
     pending += b"]"

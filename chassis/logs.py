@@ -69,8 +69,7 @@ def _announce(_logger: Any, _method: str, line: Any) -> Any:
 def _plain(_logger: Any, _method: str, line: Any) -> Any:
     """Texts of exceptions and paths, so that every line can be written as JSON."""
     return {
-        key: value if isinstance(value, str | int | float | bool | None) else str(value)
-        for key, value in line.items()
+        key: value if isinstance(value, str | int | float | bool | None) else str(value) for key, value in line.items()
     }
 
 
@@ -88,9 +87,7 @@ def configure(part: str, level: str = "info") -> None:
             *shared,
             _announce,
             _plain,
-            structlog.processors.JSONRenderer(
-                serializer=lambda line, **_: msgspec.json.encode(line).decode()
-            ),
+            structlog.processors.JSONRenderer(serializer=lambda line, **_: msgspec.json.encode(line).decode()),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
@@ -104,9 +101,7 @@ def configure(part: str, level: str = "info") -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 _plain,
-                structlog.processors.JSONRenderer(
-                    serializer=lambda line, **_: msgspec.json.encode(line).decode()
-                ),
+                structlog.processors.JSONRenderer(serializer=lambda line, **_: msgspec.json.encode(line).decode()),
             ],
         )
     )

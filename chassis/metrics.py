@@ -79,12 +79,8 @@ class CallCollector(Collector):
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         calls = CounterMetricFamily("nubibus_calls", "Calls served", labels=["part", "method"])
-        errors = CounterMetricFamily(
-            "nubibus_call_errors", "Calls that ended in a fault", labels=["part", "method"]
-        )
-        seconds = CounterMetricFamily(
-            "nubibus_call_seconds", "Time spent in calls", labels=["part", "method"]
-        )
+        errors = CounterMetricFamily("nubibus_call_errors", "Calls that ended in a fault", labels=["part", "method"])
+        seconds = CounterMetricFamily("nubibus_call_seconds", "Time spent in calls", labels=["part", "method"])
         running = GaugeMetricFamily("nubibus_calls_running", "Calls being served", labels=["part", "method"])
         for name, count in self.counters.methods.items():
             labels = [self.counters.part, name]
@@ -96,8 +92,7 @@ class CallCollector(Collector):
 
 
 def registry(counters: Counters) -> CollectorRegistry:
-    """A registry with the process's own series and the counters; further collectors may be registered on it.
-    """
+    """A registry with the process's own series and the counters; further collectors may be registered on it."""
     made = CollectorRegistry()
     ProcessCollector(registry=made)
     PlatformCollector(registry=made)

@@ -33,7 +33,6 @@ STATUS = {
     401: "Cancelled",
 }
 RUNNING, CANCELLING, SUCCESS, FAILURE, CANCELLED = 103, 104, 200, 400, 401
-RETENTION = 3600
 
 LockKey = tuple[str, str, str]  # noun, project, name
 

@@ -1,7 +1,8 @@
 """Operations: rows that say what was accepted, how far it is and how it ended.
 
 What always holds: an operation's rows have one writer, its owner (a service on a member); a status never goes back; the row that ends it
-frees its locks and tells its event in the same change. An ended operation stays readable for `retention` seconds, then the log drops it.
+frees its locks and tells its event in the same change. An ended operation stays readable for `store.operations_ttl` seconds, then the
+log drops it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from chassis.operation import (
     FAILURE,
     LOCK,
     OPERATION,
-    RETENTION,
     RUNNING,
     STATUS,
     SUCCESS,
@@ -46,7 +46,6 @@ __all__ = [
     "FAILURE",
     "LOCK",
     "OPERATION",
-    "RETENTION",
     "RUNNING",
     "STATUS",
     "SUCCESS",
@@ -77,7 +76,6 @@ class Operations:
         self.store = store
         self.service = service
         self.member = member
-        self.retention = RETENTION
         self.rows = store.mirror(OPERATION)
         self.locks = store.mirror(LOCK)
         self.on_cancel: dict[str, Callable[[], Any]] = {}
@@ -281,7 +279,7 @@ class Operations:
             if row.value.final:
                 return row.revision
             change = Change()
-            put_state(change, made(row.value), row.revision, self.retention, self.locks.get)
+            put_state(change, made(row.value), row.revision, self.store.operations_ttl, self.locks.get)
             if extra is not None:
                 change.merge(extra)
             try:

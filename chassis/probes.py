@@ -16,9 +16,7 @@ from chassis.metrics import Counters
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def serve(
-    listen: str, ready: Callable[[], bool], counters: Counters
-) -> Callable[[], Coroutine[Any, Any, None]]:
+def serve(listen: str, ready: Callable[[], bool], counters: Counters) -> Callable[[], Coroutine[Any, Any, None]]:
     """A task that serves on "host:port"."""
     found = metrics.registry(counters)
 

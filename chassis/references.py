@@ -31,9 +31,7 @@ async def _ask(part: str, request: rest_pb2.UsedByRequest) -> list[str]:
     return list(answer.urls)
 
 
-async def _gather(
-    kind: str, project: str, name: str, parts: Iterable[str]
-) -> dict[str, list[str] | BaseException]:
+async def _gather(kind: str, project: str, name: str, parts: Iterable[str]) -> dict[str, list[str] | BaseException]:
     request = rest_pb2.UsedByRequest(kind=kind, project=project, name=name)
     names = list(parts)
     answers = await asyncio.gather(*(_ask(part, request) for part in names), return_exceptions=True)
@@ -53,7 +51,5 @@ async def used_by_all(kind: str, project: str, name: str) -> list[str]:
         if isinstance(found, errors.NotImplementedHere):
             continue
         if isinstance(found, BaseException):
-            raise errors.Unavailable(
-                f"Cannot tell who uses {kind} {name!r}: the {part} service does not answer"
-            )
+            raise errors.Unavailable(f"Cannot tell who uses {kind} {name!r}: the {part} service does not answer")
     return sorted({url for found in answers.values() if isinstance(found, list) for url in found})

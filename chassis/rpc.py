@@ -93,9 +93,7 @@ class Rpc:
         method = contracts.method(service, name)
         if not method.streams:
             raise TypeError(f"{service}/{name} is unary: use call")
-        return self.streaming.stream(
-            part or method.part, method, request, context or current(), timeout, member
-        )
+        return self.streaming.stream(part or method.part, method, request, context or current(), timeout, member)
 
 
 class RpcServer:
@@ -181,9 +179,7 @@ async def call(
     `timeout` in seconds, never beyond the deadline of the call being served. Raises the server's fault or
     Unavailable.
     """
-    return await installed().call(
-        service, name, request, timeout=timeout, member=member, part=part, context=context
-    )
+    return await installed().call(service, name, request, timeout=timeout, member=member, part=part, context=context)
 
 
 def stream(
@@ -197,9 +193,7 @@ def stream(
     context: Call | None = None,
 ) -> AsyncIterator[Any]:
     """Answers of a streaming method. Close the iterator (aclosing) to cancel it. Raises as `call` does."""
-    return installed().stream(
-        service, name, request, timeout=timeout, member=member, part=part, context=context
-    )
+    return installed().stream(service, name, request, timeout=timeout, member=member, part=part, context=context)
 
 
 def as_itself() -> Call:

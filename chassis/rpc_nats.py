@@ -58,9 +58,7 @@ class NatsClient:
 
     async def open(self) -> None:
         self.inbox = self.bus.nats.new_inbox()
-        await self.bus.nats.subscribe(
-            f"{self.inbox}.*", cb=self._hear, pending_msgs_limit=0, pending_bytes_limit=0
-        )
+        await self.bus.nats.subscribe(f"{self.inbox}.*", cb=self._hear, pending_msgs_limit=0, pending_bytes_limit=0)
         self.watcher = asyncio.create_task(self._watch(), name="rpc pulse watcher")
 
     async def close(self) -> None:
@@ -92,9 +90,7 @@ class NatsClient:
             async with asyncio.timeout(timeout):
                 msg = await future
         except TimeoutError:
-            raise errors.Unavailable(
-                f"{part} did not answer {method.noun}.{method.name} within {timeout:g}s"
-            ) from None
+            raise errors.Unavailable(f"{part} did not answer {method.noun}.{method.name} within {timeout:g}s") from None
         except nats.errors.Error as error:
             raise errors.Unavailable(f"The message bus is not available: {error}") from None
         finally:
@@ -162,9 +158,7 @@ class NatsServer:
     async def open(self) -> None:
         options: dict[str, Any] = {"cb": self._receive, "pending_msgs_limit": 0, "pending_bytes_limit": 0}
         shared = await self.bus.nats.subscribe(f"rpc.{self.part}.*.*", queue=self.part, **options)
-        own = await self.bus.nats.subscribe(
-            f"rpc.{self.part}.*.*.at.{self.member}", queue=self.part, **options
-        )
+        own = await self.bus.nats.subscribe(f"rpc.{self.part}.*.*.at.{self.member}", queue=self.part, **options)
         self.subscriptions = [shared, own]
         await self.bus.nats.flush()
 
@@ -214,9 +208,7 @@ class NatsServer:
                 answer = await guarded(self._run(method, handler, msg.data, call), name)
         finally:
             calls.leave(token)
-        return answer.SerializeToString(), {
-            "nubibus-revision": str(call.revision)
-        } if call.revision > seen else {}
+        return answer.SerializeToString(), {"nubibus-revision": str(call.revision)} if call.revision > seen else {}
 
     async def _run(self, method: Method, handler: Handler, data: bytes, call: Call) -> Message:
         try:

@@ -282,7 +282,7 @@ class Run:
         operation = self._next(**changed)
         if change is not None or told:
             change = change or Change()
-            retention, lock_of = self._operations.retention, self._operations.locks.get
+            retention, lock_of = self._store.operations_ttl, self._operations.locks.get
             operation = put_state(change, operation, self._revision, retention, lock_of)
         else:
             change = Change().put(OPERATION, operation, expect=self._revision)

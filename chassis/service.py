@@ -35,7 +35,7 @@ import structlog
 import uvloop
 from nats.aio.msg import Msg
 
-from chassis import errors, logs, probes, rpc
+from chassis import errors, logs, probes, retention, rpc
 from chassis.bus import Bus
 from chassis.clock import now
 from chassis.store import Store
@@ -59,9 +59,7 @@ class Settings:
     def read(part: str, arguments: list[str] | None = None) -> Settings:
         environment = os.environ
         parser = argparse.ArgumentParser(prog=f"services.{part}")
-        parser.add_argument(
-            "--dir", type=Path, default=Path(environment.get("NUBIBUS_DIR", "/var/lib/nubibus"))
-        )
+        parser.add_argument("--dir", type=Path, default=Path(environment.get("NUBIBUS_DIR", "/var/lib/nubibus")))
         parser.add_argument("--log-level", default=environment.get("NUBIBUS_LOG", "info"))
         given = parser.parse_args(arguments)
         return Settings(
@@ -190,6 +188,7 @@ async def build(name: str, settings: Settings) -> Part:
     bus = Bus(settings.directory, name)
     await bus.connect()
     store = Store(bus, name)
+    retention.follow(store)
     calls = rpc.Rpc(bus, settings.directory, settings.member)
     server = rpc.RpcServer(
         bus, name, settings.directory, member=settings.member, listen=settings.listen, reached=store.reached
@@ -206,9 +205,7 @@ async def serve(name: str, wire: Wire, settings: Settings) -> None:
     logs.announce_on(announcer)
     part.keep(announcer.run, "announce log lines")
     if settings.probes:
-        part.keep(
-            probes.serve(settings.probes, lambda: part.ready and part.bus.up, part.server.counters), "probes"
-        )
+        part.keep(probes.serve(settings.probes, lambda: part.ready and part.bus.up, part.server.counters), "probes")
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, part.stop)

@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from chassis import calls
-from chassis.change import EVENTS_TTL, Change, Put
+from chassis.change import EVENTS_TTL, OPERATIONS_TTL, Change, Put
 from chassis.errors import Conflict, Unavailable
 from chassis.events import Event
 from chassis.kinds import AnyKind, Kind, Versioned, kind_name
@@ -41,6 +41,7 @@ log = structlog.get_logger(__name__)
 ROWS = "row.>"
 PATIENCE = 5.0
 RETRY = 0.05
+EVENTS_GRACE = 120  # seconds that an event outlives its time: `stream.trim` drops it before, in the order of the log
 _MARKER_SLACK = 10_000_000_000  # nanoseconds
 
 
@@ -52,6 +53,7 @@ class Store:
         self.service = service
         self.revision = 0
         self.events_ttl = EVENTS_TTL
+        self.operations_ttl = OPERATIONS_TTL
         self._mirrors: dict[str, Mirror[Any]] = {}
         self._following: Following | None = None
         self._held: list[Stored] = []
@@ -103,7 +105,7 @@ class Store:
         Raises Conflict when a guard did not hold, Unavailable when the log is away. `patience`: how many seconds to wait for the log
         if it goes away in the middle, None = as long as it takes. `wait`: whether the own mirrors must show it before returning.
         """
-        messages = change.messages(events_ttl=self.events_ttl)
+        messages = change.messages(events_ttl=self.events_ttl + EVENTS_GRACE)
         if not messages:
             return self.revision
         if patience is None:

@@ -1,22 +1,26 @@
 """The one stream: its shape, and how it comes into being.
 
 Rows and events have one message a subject. No limit of the stream can ever discard a row: events end by their own time to live, and
-`trim` bounds their number.
+`trim` bounds their number and size.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from chassis.errors import Unavailable
-from chassis.log import STREAM
+from chassis.events import EVENTS
+from chassis.log import STREAM, Stored
 
 if TYPE_CHECKING:
     from chassis.bus import Bus
 
-TRIMMED = "nubibus.trimmed"  # metadata of the stream: below which sequence `trim` may have dropped events
+TRIMMED = "nubibus.trimmed"  # metadata of the stream: up to which sequence `trim` has dropped events
+_SAMPLE = 64  # events whose mean size stands for that of all
 
 SHAPE: dict[str, Any] = {
     "name": STREAM,
@@ -46,7 +50,8 @@ async def ensure(bus: Bus, *, replicas: int | None = None, timeout: float = 30.0
             if "error" not in info and _same(info["config"], wanted):
                 return
             verb = "CREATE" if "error" in info else "UPDATE"
-            answer = await bus.api(f"STREAM.{verb}.{STREAM}", wanted)
+            noted = (info.get("config") or {}).get("metadata") or {}
+            answer = await bus.api(f"STREAM.{verb}.{STREAM}", {**wanted, "metadata": noted})
             if "error" not in answer:
                 return
             reason = str(answer["error"].get("description"))
@@ -61,18 +66,55 @@ def _same(config: dict[str, Any], wanted: dict[str, Any]) -> bool:
     return all(config.get(key) == value for key, value in wanted.items())
 
 
-async def trim(bus: Bus, keep: int) -> int:
-    """Leave only the newest `keep` events; how many went. Rows are never touched."""
-    info = await bus.stream(subjects="event.>")
-    count = sum((info["state"].get("subjects") or {}).values())
-    if count <= keep:
+async def trim(bus: Bus, keep: int | None = None, *, size: int | None = None, age: float | None = None) -> int:
+    """Leave the newest `keep` events, about `size` bytes of them, and none older than `age` seconds; how many went.
+
+    They go in the order of the log, so that what is left has no gap. Rows are never touched.
+    """
+    found = await bus.page(EVENTS, 0, _SAMPLE)
+    if not found:
         return 0
+    if size is not None:
+        fits = size * len(found) // max(1, sum(map(_weight, found)))
+        keep = fits if keep is None else min(keep, fits)
+    after = None if age is None else time.time_ns() - int(age * 1_000_000_000)
+
+    def stays(event: Stored) -> bool:
+        return (keep is None or _pending(event) < keep) and (after is None or event.time >= after)
+
+    count = _pending(found[0]) + 1
+    if stays(found[0]):
+        return 0
+    info = await bus.stream()
+    first = await _first(bus, stays, found[0].sequence, int(info["state"]["last_seq"]) + 1)
     # What will be dropped is noted first: a listener must never be told that nothing is missing when something is.
     config = info["config"]
-    config["metadata"] = {**(config.get("metadata") or {}), TRIMMED: str(info["state"]["last_seq"])}
+    config["metadata"] = {**(config.get("metadata") or {}), TRIMMED: str(first - 1)}
     await _asked(bus, f"STREAM.UPDATE.{STREAM}", config)
-    answer = await _asked(bus, f"STREAM.PURGE.{STREAM}", {"filter": "event.>", "keep": keep})
-    return int(answer.get("purged", 0))
+    answer = await _asked(bus, f"STREAM.PURGE.{STREAM}", {"filter": EVENTS, "seq": first})
+    return min(count, int(answer.get("purged", 0)))
+
+
+async def _first(bus: Bus, stays: Callable[[Stored], bool], low: int, high: int) -> int:
+    """The lowest sequence from which on every event stays, by halving; it lies beyond `low` and is at most `high`."""
+    while high - low > 1:
+        middle = (low + high) // 2
+        page = await bus.page(EVENTS, middle - 1, 1)
+        if not page or stays(page[0]):
+            high = middle
+        else:
+            low = page[0].sequence
+    return high
+
+
+def _pending(event: Stored) -> int:
+    """How many events come after one that was read by `Bus.page`."""
+    return int(event.headers["Nats-Num-Pending"])
+
+
+def _weight(event: Stored) -> int:
+    """About what an event takes on disk."""
+    return len(event.subject) + len(event.data) + sum(len(name) + len(text) + 4 for name, text in event.headers.items())
 
 
 async def _asked(bus: Bus, name: str, request: Any) -> dict[str, Any]:

@@ -6,7 +6,21 @@ from datetime import datetime
 
 import msgspec
 
+from chassis.retention import SERVER_CONFIG, ServerConfig
 from chassis.store import Kind
+
+__all__ = [
+    "CERTIFICATE",
+    "MEMBER",
+    "PROJECT",
+    "SERVER_CONFIG",
+    "WARNING",
+    "Certificate",
+    "Member",
+    "Project",
+    "ServerConfig",
+    "Warning",
+]
 
 
 class Project(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,13 +38,6 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
     type: str = "client"
     restricted: bool = False
     projects: tuple[str, ...] = ()
-
-
-class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """The server's configuration: one row, scope "cluster". Secrets stand here hashed."""
-
-    scope: str = "cluster"
-    config: dict[str, str] = {}
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +65,5 @@ class Warning(msgspec.Struct, frozen=True, kw_only=True):
 
 PROJECT = Kind("control_project", Project, ("name",))
 CERTIFICATE = Kind("control_certificate", Certificate, ("fingerprint",))
-SERVER_CONFIG = Kind("control_config", ServerConfig, ("scope",))
 MEMBER = Kind("control_member", Member, ("name",))
 WARNING = Kind("control_warning", Warning, ("uuid",))

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from chassis import service
+from chassis.converge import Converge
 from chassis.operations import Operations
+from chassis.retention import retention_of
 from chassis.service import Part
+from chassis.stream import trim
 from rows.storage import POOL
 from services.control import shortcomings
 from services.control.certificate import Certificates
@@ -21,6 +24,7 @@ from services.control.tokens import Cancelling
 from services.control.warning import Warnings
 
 SWEEP = 3600.0  # seconds between two looks for warnings that may go
+TRIM = 60.0  # seconds between two looks for events that may go
 LOOK = 10.0  # seconds between two looks for certificates of first clients
 MACHINE = Path("/")
 
@@ -54,10 +58,18 @@ async def wire(part: Part) -> None:
             await warnings.forget_resolved()
             await asyncio.sleep(SWEEP)
 
+    async def trim_events() -> None:
+        """No more events than the configuration allows; rows are never touched."""
+        kept = retention_of(configuration.texts)
+        await trim(part.bus, kept.number, size=kept.size, age=kept.events)
+
+    events = Converge("events", trim_events, every=TRIM)
+    configuration.rows.watch(lambda *_: events.wake())
     part.serve(server, certificates, projects, warnings, Cancelling(operations))
     part.before_ready(projects.ensure_default)
     part.before_ready(operations.sweep)
     part.before_ready(first_clients.trust)
+    part.keep(events.run, "trim events")
     part.keep(sweep_warnings, "sweep warnings")
     part.keep(watch_first_clients, "watch first clients")
 

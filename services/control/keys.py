@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from chassis import errors, key_types, units
+from chassis import errors, key_types, retention, units
 from chassis.key_types import Str, Type, quote
 from chassis.keys import Key, Schema
 
@@ -139,11 +139,27 @@ TOKEN_EXPIRY = ServerKey(
 SHUTDOWN_TIMEOUT = ServerKey(
     "core.shutdown_timeout", Whole, default="5", doc="Minutes that running operations may take at the end"
 )
+# Not LXD's: what is kept for clients that come back.
+Hours = number(lambda n: 1 <= n <= 24 * 366, "Value must be between 1 and 8784")
+Minutes = number(lambda n: 1 <= n <= 60 * 24 * 31, "Value must be between 1 and 44640")
+Events = number(lambda n: n >= 1000, "Value must be 1000 or more")
+EVENTS_RETENTION = ServerKey(
+    retention.EVENTS, Hours, default=retention.HOURS, doc="Hours that events are kept for clients that resume"
+)
+EVENTS_LIMIT = ServerKey(
+    retention.EVENTS_LIMIT, Events, default=retention.NUMBER, doc="How many events are kept at most"
+)
+EVENTS_SIZE = ServerKey(
+    retention.EVENTS_SIZE, key_types.Size, default=retention.SIZE, doc="How much room kept events may take, about"
+)
+OPERATIONS_RETENTION = ServerKey(
+    retention.OPERATIONS, Minutes, default=retention.MINUTES, doc="Minutes that an ended operation can be read"
+)
 USER = ServerKey("user.*", Str, doc="Free for the user")
 
 WORKING: tuple[ServerKey[Any], ...] = (
     HTTPS_ADDRESS, ALLOWED_CREDENTIALS, ALLOWED_HEADERS, ALLOWED_METHODS, ALLOWED_ORIGIN, TRUST_PASSWORD, TOKEN_EXPIRY,
-    SHUTDOWN_TIMEOUT, USER,
+    SHUTDOWN_TIMEOUT, EVENTS_RETENTION, EVENTS_LIMIT, EVENTS_SIZE, OPERATIONS_RETENTION, USER,
 )  # fmt: skip
 CLUSTER = "clustering is not supported yet"
 IMAGES = "images from remote servers are not supported yet"
