@@ -9,15 +9,15 @@ from services.images.files import Files
 from services.images.image import Images
 from services.images.last_used import LastUsed
 from services.images.parts import Parts
-from services.images.sagas import deleting, importing
-from services.images.shelf import Shelf
+from services.images.sagas import deleting, importing, publishing
 
 
 async def wire(part: service.Part) -> None:
     files = Files(part.directory)
-    shelf = Shelf(part.store)
-    parts = Parts(files, shelf)
-    sagas = Sagas(part.store, part.name, (importing.IMPORT, deleting.DELETE), parts=parts, member=part.member)
+    parts = Parts.of(files, part.store)
+    shelf = parts.shelf
+    verbs = (importing.IMPORT, publishing.PUBLISH, deleting.DELETE)
+    sagas = Sagas(part.store, part.name, verbs, parts=parts, member=part.member)
     used = LastUsed(part.store, shelf)
 
     async def prepare() -> None:

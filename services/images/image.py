@@ -15,7 +15,6 @@ from chassis.calls import Call
 from chassis.change import Change
 from chassis.documents import answer, check_if_match, document, empty, etag_of, read_body, render, timestamp
 from chassis.events import lifecycle
-from chassis.key_types import quote
 from chassis.listing import chunks, parse_filter, urls
 from chassis.operations import Accepted, Operation, requestor_of
 from chassis.sagas import Sagas
@@ -26,8 +25,9 @@ from rows.image import IMAGE, Image
 from services.images.export import export
 from services.images.last_used import LastUsed
 from services.images.parts import Parts
-from services.images.sagas import deleting, importing
+from services.images.sagas import deleting, importing, publishing
 from services.images.shelf import Found, sees_all, url
+from services.images.source import publication, publication_args, read_source
 from services.images.upload import pieces, receive
 
 JSON_BODY = 1024 * 1024  # bytes
@@ -46,6 +46,7 @@ class Images:
 
     def __init__(self, store: Store, parts: Parts, sagas: Sagas, used: LastUsed) -> None:
         self.store = store
+        self.parts = parts
         self.files = parts.files
         self.shelf = parts.shelf
         self.sagas = sagas
@@ -163,7 +164,7 @@ class Images:
         body = pieces(frames)
         if content_type.startswith(("application/octet-stream", "multipart/form-data")):
             return await self._upload(request, project, body)
-        return await self._source(await _whole(body))
+        return await self._publish(await _whole(body), request.project or "default")
 
     async def _upload(
         self, request: image_pb2.CreateImageRequest, project: str, body: AsyncIterator[bytes]
@@ -192,14 +193,15 @@ class Images:
             raise
         return _accepted(accepted)
 
-    async def _source(self, body: bytes) -> rest_pb2.Answer:
-        """A JSON body: from where to get the image."""
-        found = read_body(body, dict[str, Any])
-        source = found.get("source")
-        kind = source.get("type", "") if isinstance(source, dict) else ""
-        if kind not in ("image", "url", "instance", "container", "virtual-machine", "snapshot"):
-            raise errors.Internal("Invalid images JSON")
-        raise errors.NotImplementedHere(f"Adding an image from a source of type {quote(kind)} is not supported yet")
+    async def _publish(self, body: bytes, project: str) -> rest_pb2.Answer:
+        """A JSON body: an image out of an instance, which is busy meanwhile."""
+        found = read_source(body)
+        default = self.parts.server_config("images.compression_algorithm")
+        wanted = publication(found, project, self.shelf.project(project), self.parts, default)
+        self.shelf.check_profiles(project, [name for name in wanted.profiles if name != "default"])
+        locks = () if "/" in wanted.source else (("instance", project, wanted.source),)
+        accepted = await self.sagas.accept(publishing.PUBLISH, publication_args(wanted), project=project, locks=locks)
+        return _accepted(accepted)
 
     async def Delete(self, request: image_pb2.DeleteImageRequest, call: Call) -> rest_pb2.Answer:
         image = self.shelf.one(request.project, request.fingerprint).value

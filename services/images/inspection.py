@@ -118,14 +118,19 @@ def check_squashfs(file: Path) -> None:
         raise errors.Internal("Invalid image: the squashfs file is incomplete")
 
 
-def read_metadata(text: bytes) -> tuple[str, int, int, dict[str, str]]:
-    """Architecture, creation, expiry and properties of a metadata.yaml."""
+def load_plain(text: bytes) -> Any:
+    """YAML of strangers: plain values. Raises Internal in the form of LXD's words."""
     try:
-        document = yaml.load(text, Loader=_Loader)
+        return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise errors.Internal(f"yaml: {_place(error)}") from None
     except RecursionError:
         raise errors.Internal("yaml: nested too deeply") from None
+
+
+def read_metadata(text: bytes) -> tuple[str, int, int, dict[str, str]]:
+    """Architecture, creation, expiry and properties of a metadata.yaml."""
+    document = load_plain(text)
     if document is None:
         document = {}
     if not isinstance(document, dict):

@@ -14,6 +14,7 @@ from services.storage.parts import Parts
 from services.storage.places import Places
 from services.storage.placing import Placing
 from services.storage.pool import Pools
+from services.storage.power import Power
 from services.storage.sagas import pool as pool_sagas
 from services.storage.volume import Volumes
 
@@ -32,6 +33,7 @@ async def wire(part: service.Part) -> None:
 
     async def tidy() -> None:
         await trees.sweep()
+        await placing.drop_images(trees.known)
         await places.reopen_broken()
 
     keeper = Converge("storage", tidy, every=SWEEP, settle=1.0)
@@ -49,7 +51,7 @@ async def wire(part: service.Part) -> None:
     part.before_ready(sagas.start)
     part.keep(keeper.run, "tidy")
     part.at_end(sagas.stop)
-    part.serve(Pools(part.store, parts, sagas), Volumes(part.store, parts, placing))
+    part.serve(Pools(part.store, parts, sagas), Volumes(part.store, parts, placing), Power(places))
 
 
 if __name__ == "__main__":

@@ -71,6 +71,11 @@ class Places:
     async def open_all(self) -> None:
         await asyncio.gather(*(self.open(row.value.name) for row in self.pools.select()))
 
+    async def close_all(self) -> None:
+        """Take the pools off the host; they come back at the next start."""
+        for row in list(self.pools.select()):
+            await self.make(row.value.driver, row.value.name, row.value.config).close()
+
     async def reopen_broken(self) -> None:
         """Try again what could not be opened."""
         for name in list(self.broken):

@@ -6,6 +6,7 @@ prevented is made up for by asking again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -173,6 +174,25 @@ class Placing:
             moved = msgspec.structs.replace(row.value, volume=target.name, project=target.project)
             change.put(VOLUME_SNAPSHOT, moved, expect=None)
         return change
+
+    async def drop_images(self, known: Callable[[str], bool]) -> None:
+        """Remove from the pools what was kept of images that are gone."""
+        for row in list(self.places.volumes.select()):
+            volume = row.value
+            if volume.type == "image" and volume.pool not in self.places.broken and not known(volume.name):
+                await self.remove(volume.pool, VolumeName("image", volume.project, volume.name))
+
+    async def snapshot(self, pool: str, volume: VolumeName, name: str) -> None:
+        """Idempotent: one that exists was made by an earlier run."""
+        driver = self.driver(pool)
+        async with self.parts.busy.held((pool, volume)):
+            if not await driver.exists(volume.at(name)):
+                await driver.copy(volume, volume.at(name))
+
+    async def restore(self, pool: str, volume: VolumeName, name: str) -> None:
+        driver = self.driver(pool)
+        async with self.parts.busy.held((pool, volume)):
+            await driver.restore(volume, name)
 
     async def usage(self, pool: str, volume: VolumeName) -> Usage | None:
         return await self.driver(pool).usage(volume)

@@ -52,9 +52,8 @@ class Pools:
 
     # Documents.
 
-    def document(self, pool: Pool, project: str) -> dict[str, Any]:
-        """As LXD shows it; used_by of an unused pool is null. Of other projects nothing is shown but to those who see all."""
-        del project
+    def document(self, pool: Pool) -> dict[str, Any]:
+        """As LXD shows it; used_by of an unused pool is null."""
         return {
             "config": dict(sorted(pool.config.items())),
             "description": pool.description,
@@ -72,7 +71,7 @@ class Pools:
     async def List(self, request: pool_pb2.ListPoolsRequest, call: Call) -> AsyncIterator[rest_pb2.Chunk]:
         wanted = parse_filter(request.filter)
         names = sorted(row.value.name for row in self.places.pools.select())
-        found = [self.document(self.places.one(name).value, request.project) for name in names]
+        found = [self.document(self.places.one(name).value) for name in names]
         matching = [pool for pool in found if wanted.matches(pool)]
         shown = map(render, matching) if request.recursion else urls(sagas.url(pool["name"]) for pool in matching)
         head = rest_pb2.Document(revision=self.store.revision)
@@ -81,9 +80,7 @@ class Pools:
 
     async def Get(self, request: pool_pb2.PoolRequest, call: Call) -> rest_pb2.Document:
         row = self.places.one(request.name)
-        return document(
-            self.document(row.value, request.project), editable=self.editable(row.value), revision=self.store.revision
-        )
+        return document(self.document(row.value), editable=self.editable(row.value), revision=self.store.revision)
 
     async def Resources(self, request: pool_pb2.PoolRequest, call: Call) -> rest_pb2.Document:
         space = await self.places.driver(request.name).space()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 from urllib.parse import quote
@@ -21,6 +22,7 @@ from services.storage.drivers.volume import FOLDERS
 from services.storage.parts import Parts
 from services.storage.places import url_of
 from services.storage.placing import Placing
+from services.storage.reading import as_tar, read_metadata
 
 
 def url(volume: Volume) -> str:
@@ -94,6 +96,30 @@ class Volumes:
     async def SetQuota(self, request: volume_pb2.QuotaRequest, call: Call) -> rest_pb2.Empty:
         await self.placing.set_quota(request.volume.pool, _name(request.volume), request.size)
         return rest_pb2.Empty()
+
+    async def Snapshot(self, request: volume_pb2.SnapshotRequest, call: Call) -> rest_pb2.Empty:
+        await self.placing.snapshot(request.volume.pool, _name(request.volume), request.name)
+        return rest_pb2.Empty()
+
+    async def Restore(self, request: volume_pb2.SnapshotRequest, call: Call) -> rest_pb2.Empty:
+        await self.placing.restore(request.volume.pool, _name(request.volume), request.name)
+        return rest_pb2.Empty()
+
+    async def Read(self, request: volume_pb2.ReadRequest, call: Call) -> AsyncIterator[volume_pb2.ReadChunk]:
+        ref = request.volume
+        path = await self.placing.mount(ref.pool or self._pool_of(ref), _name(ref))
+        metadata = await asyncio.to_thread(read_metadata, path)
+        yield volume_pb2.ReadChunk(metadata=metadata)
+        async for piece in as_tar(path):
+            yield volume_pb2.ReadChunk(data=piece)
+
+    def _pool_of(self, ref: volume_pb2.VolumeRef) -> str:
+        """Where the volume of an instance lies; its name is taken once in a project."""
+        name = _name(ref)
+        for row in self.places.volumes.select():
+            if (row.value.project, row.value.type, row.value.name) == (name.project, name.type, name.name):
+                return row.value.pool
+        raise errors.NotFound("Storage pool volume not found")
 
     # What REST shows.
 

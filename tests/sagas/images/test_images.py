@@ -49,8 +49,9 @@ class ImportWorld:
         self.shelf: Shelf | None = None
 
     def parts(self, store: Store) -> Parts:
-        self.shelf = Shelf(store)
-        return Parts(self.files, self.shelf)
+        found = Parts.of(self.files, store)
+        self.shelf = found.shelf
+        return found
 
     async def given(self, store: Store) -> None: ...
 

@@ -47,9 +47,9 @@ def test_a_form_in_any_pieces(piece: int) -> None:
 
 def test_headers_without_end_are_refused() -> None:
     parser = Form(b"BB")
+    endless = b"--BB\r\n" + b"X" * 100_000
     with pytest.raises(errors.Internal, match="Invalid multipart image"):
-        for _ in range(100):
-            list(parser.feed(b"--BB\r\n" + b"X" * 1024))
+        list(parser.feed(endless))
 
 
 @pytest.mark.parametrize("text", ["multipart/form-data", "multipart/form-data; boundary="])
