@@ -22,7 +22,16 @@ import msgspec
 OLDEST = (2, 12)
 MAX_PAYLOAD = 8 * 1024 * 1024
 STREAM = "LOG"  # as in chassis.log, which must not be imported here: the supervisor starts quickly
-_MOUNT = 'mount -t tmpfs -o mode=0700,size=64m nubibus "$1" 2>/dev/null; shift; exec "$@"'
+# In a namespace whose mounts reach nobody else (which a chroot cannot have), or else without.
+_MOUNT = """\
+mount --make-rprivate / 2>/dev/null && mount -t tmpfs -o mode=0700,size=64m nubibus "$1" 2>/dev/null; shift; exec "$@"\
+"""
+_START = """\
+if unshare --mount --propagation unchanged true 2>/dev/null; then
+  exec unshare --mount --propagation unchanged sh -c "$0" nats "$@"
+fi
+shift; exec "$@"\
+"""
 _VERSION = re.compile(r"v?(\d+)\.(\d+)\.(\d+)")
 
 
@@ -119,7 +128,7 @@ def _staging_in_memory(data: Path) -> list[str]:
         return []
     staging = data / "jetstream" / "$G" / "streams" / STREAM / "batches"
     staging.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", _MOUNT, "nats", str(staging)]
+    return ["sh", "-c", _START, _MOUNT, str(staging)]
 
 
 def _found(user: str, before: Found | None, port: int) -> Found:
