@@ -59,7 +59,12 @@ async def settle(parts: Parts, old: Member, new: Instance) -> tuple[Instance, Ex
     if missing:
         raise rules.worded("", BadRequest("Volatile idmap keys can't be deleted by the user"))
     profiles = parts.roster.profiles_of(new.project, new.profiles)
-    new, expanded = _completed(parts, old, new, expand(profiles, new.config, new.devices))
+    expanded = expand(profiles, new.config, new.devices)
+    try:
+        rules.check_merged(expanded.config)
+    except BadRequest as fault:
+        raise rules.worded("Invalid config: ", fault) from None
+    new, expanded = _completed(parts, old, new, expanded)
     await _check_devices(parts, old, new, expanded)
     return new, expand(profiles, new.config, new.devices)
 

@@ -109,6 +109,10 @@ def new_row(parts: Parts, project: str, args: Mapping[str, Any], image: ImageFac
     config[volatile.APPLY_TEMPLATE.name] = "create"
     config = set_keys(config)
     expanded = expand(rows, config, devices)
+    try:
+        rules.check_merged(expanded.config)
+    except BadRequest as fault:
+        raise rules.worded(RECORD, fault) from None
     config = nic.fill(config, expanded.active)
     config |= identity.next_idmap(parts, project, args["name"], expanded.config)
     config[volatile.LAST_IDMAP.name] = identity.NONE

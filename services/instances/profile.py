@@ -39,6 +39,7 @@ log = structlog.get_logger()
 def check(profile: Profile) -> None:
     """The profile by itself. Raises BadRequest in LXD's words."""
     keys.validate_profile(profile.config)
+    rules.check_merged(profile.config)
     try:
         rules.check_devices(profile.devices)
     except Internal as fault:

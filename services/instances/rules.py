@@ -13,6 +13,7 @@ from services.instances import keys
 from services.instances.devices import type_of
 from services.instances.devices.device import Owner
 from services.instances.expansion import Devices, Expanded, is_root_disk, root_disk
+from services.instances.host import seccomp
 from services.instances.keys import volatile
 
 if TYPE_CHECKING:
@@ -33,6 +34,14 @@ def worded(prefix: str, error: Exception) -> Fault:
 def check_config(config: Mapping[str, str], devices: Devices) -> None:
     """An instance's own configuration. Raises BadRequest. Volatile keys of devices that it has, or had, are let through."""
     keys.INSTANCE.validate(config)
+
+
+def check_merged(config: Mapping[str, str]) -> None:
+    """Keys of the merged configuration that exclude each other. Raises BadRequest."""
+    try:
+        seccomp.policy(config)
+    except ValueError as error:
+        raise BadRequest(str(error)) from None
 
 
 def check_device_names(devices: Devices) -> None:

@@ -20,7 +20,7 @@ CLOUD_INIT = tuple(
 RAW_LXC = Key("raw.lxc", RawLxc, live=False, doc="Lines appended to its liblxc configuration")
 RAW_IDMAP = Key("raw.idmap", Str, since="id_map", live=False, doc='Ids passed through, "both 1000 1000" one a line')
 RAW_APPARMOR = Key("raw.apparmor", NotYet(Str), doc="Lines appended to its AppArmor profile")
-RAW_SECCOMP = Key("raw.seccomp", NotYet(Str), live=False, doc="The whole seccomp policy")
+RAW_SECCOMP = Key("raw.seccomp", Str, live=False, doc="The whole seccomp policy")
 
 MIGRATION: tuple[Key[Any], ...] = (
     Key(

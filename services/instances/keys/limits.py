@@ -32,7 +32,7 @@ NETWORK_PRIORITY = Key(
     "limits.network.priority", NotYet(Priority), default="0", doc="Priority of its packets under load, 0 to 10"
 )
 HUGEPAGES = tuple(
-    Key(f"limits.hugepages.{size}", NotYet(Size), since="limits_hugepages", doc=f"Most memory in huge pages of {size}")
+    Key(f"limits.hugepages.{size}", Size, since="limits_hugepages", doc=f"Most memory in huge pages of {size}")
     for size in ("64KB", "1MB", "2MB", "1GB")
 )
 RESOURCES = (

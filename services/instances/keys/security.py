@@ -36,11 +36,10 @@ DEVLXD_IMAGES = Key(
     "security.devlxd.images", NotYet(Bool, "false"), since="devlxd_images", doc="Offer image downloads in /dev/lxd"
 )
 
+SYNTAX = "container_syscall_filtering_allow_deny_syntax"
 SYSCALL_SWITCHES = tuple(
     Key(f"security.syscalls.{name}", NotYet(Bool, "false"), live=False, doc=doc)
     for name, doc in (
-        ("blacklist_compat", "Older name of deny_compat"),
-        ("deny_compat", "Deny the calls of foreign architectures"),
         ("intercept.bpf", "Handle bpf on the host"),
         ("intercept.bpf.devices", "Allow device programs in the unified hierarchy"),
         ("intercept.mknod", "Handle mknod on the host"),
@@ -51,26 +50,35 @@ SYSCALL_SWITCHES = tuple(
         ("intercept.sysinfo", "Answer sysinfo from the limits"),
     )
 )
-SYSCALL_DEFAULTS = tuple(
-    Key(f"security.syscalls.{name}", NotYet(Bool, "true"), default="true", live=False, doc=doc)
-    for name, doc in (
-        ("blacklist_default", "Older name of deny_default"),
-        ("deny_default", "Deny the calls that no container should make"),
-    )
+SYSCALL_FILTERS: tuple[Key[Any], ...] = (
+    *(
+        Key(f"security.syscalls.{name}", Bool, default=default, since=SYNTAX, live=False, doc=doc)
+        for name, default, doc in (
+            ("deny_default", "true", "Deny the calls that no container should make"),
+            ("deny_compat", "", "Deny the calls of foreign architectures"),
+            ("blacklist_default", "true", "Older name of deny_default"),
+            ("blacklist_compat", "", "Older name of deny_compat"),
+        )
+    ),
+    *(
+        Key(f"security.syscalls.{name}", Str, since=SYNTAX, live=False, doc=doc)
+        for name, doc in (
+            ("allow", "The only calls that are allowed, one a line"),
+            ("deny", "Calls that are denied, one a line"),
+            ("whitelist", "Older name of allow"),
+            ("blacklist", "Older name of deny"),
+        )
+    ),
 )
 SYSCALL_TEXTS = tuple(
     Key(f"security.syscalls.{name}", NotYet(Str), live=False, doc=doc)
     for name, doc in (
-        ("allow", "The only calls that are allowed, one a line"),
-        ("blacklist", "Older name of deny"),
-        ("deny", "Calls that are denied, one a line"),
         ("intercept.mount.allowed", "File systems that may be mounted"),
         ("intercept.mount.fuse", "FUSE programs for file systems"),
-        ("whitelist", "Older name of allow"),
     )
 )
 
 KEYS: tuple[Key[Any], ...] = (
     PRIVILEGED, NESTING, IDMAP_ISOLATED, IDMAP_SIZE, IDMAP_BASE, PROTECTION_DELETE, PROTECTION_SHIFT, DEVLXD, DEVLXD_IMAGES,
-    *SYSCALL_SWITCHES, *SYSCALL_DEFAULTS, *SYSCALL_TEXTS,
+    *SYSCALL_SWITCHES, *SYSCALL_FILTERS, *SYSCALL_TEXTS,
 )  # fmt: skip
