@@ -11,38 +11,20 @@ from chassis import service
 from chassis.feed import Feed
 from chassis.service import Part
 from rows.control import CERTIFICATE, SERVER_CONFIG
-from services.gateway import encode
 from services.gateway.auth import Trust
 from services.gateway.configuration import Configuration
-from services.gateway.encode import Response
 from services.gateway.events import follow_ticks
 from services.gateway.extensions import advertised
 from services.gateway.http import App
 from services.gateway.listeners import Listeners
 from services.gateway.operations import Operations
-from services.gateway.requests import Request
-from services.gateway.routes import Route, Table, table_of_contracts
+from services.gateway.own import add_own
+from services.gateway.routes import table_of_contracts
 from services.gateway.server import ServerDocument
 from services.gateway.tls import Files
-from services.gateway.websockets import EventsSocket, OperationSocket
 
 CHECK = 2.0  # seconds between looks at the certificate files and at addresses that could not be bound
 DRAIN = 5.0
-
-
-def add_own(table: Table, operations: Operations, feed: Feed) -> None:
-    """The endpoints that no service owns."""
-
-    async def root(_request: Request, _parameters: tuple[str, ...]) -> Response:
-        return encode.sync(b'["/1.0"]')
-
-    table.add(Route("GET", "/", "guest", own=root))
-    table.add(Route("GET", "/1.0/operations", own=operations.list))
-    table.add(Route("GET", "/1.0/operations/{id}", own=operations.get))
-    table.add(Route("DELETE", "/1.0/operations/{id}", own=operations.cancel))
-    table.add(Route("GET", "/1.0/operations/{id}/wait", "guest", own=operations.wait))
-    table.add(Route("GET", "/1.0/operations/{id}/websocket", "guest", own=OperationSocket(operations), websocket=True))
-    table.add(Route("GET", "/1.0/events", own=EventsSocket(feed), websocket=True))
 
 
 def certificate_files(directory: Path) -> Files:

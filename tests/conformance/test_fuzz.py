@@ -1,0 +1,103 @@
+"""Whatever is asked is answered: as the API's description says, in LXD's envelope, never with a failure of the code itself.
+
+Bounded here; `NUBIBUS_FUZZ=1000` in the environment asks that many requests of each method. What would make things on the host, or
+change what the other tests rely on, is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+from pathlib import Path
+
+import pytest
+import requests
+import requests.adapters
+import schemathesis
+import urllib3
+from hypothesis import HealthCheck, Phase, given, settings
+
+from tests.conformance.servers import Server
+
+EXAMPLES = int(os.environ.get("NUBIBUS_FUZZ", "4"))
+LEFT_OUT = re.compile(
+    r"^(POST /1\.0/(networks|storage-pools|instances|containers|virtual-machines|images)$|(PUT|PATCH) /1\.0$"
+    r"|PUT /1\.0/(instances|containers|virtual-machines)$|GET /1\.0/(events|operations/\{id\}/(websocket|wait))$)"
+)
+OWN_FAILURE = re.compile(r"^[A-Z]\w*(Error|Exception|Interrupt): ")
+FATAL = (500, 501, 503)  # that LXD itself answers; anything else beyond 499 is a failure
+
+
+class Connection(urllib3.connection.HTTPConnection):
+    """Over a unix socket, whatever the URL says."""
+
+    path: Path
+
+    def _new_conn(self) -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX)
+        sock.settimeout(60)
+        sock.connect(str(self.path))
+        return sock
+
+
+def session_of(path: Path) -> requests.Session:
+    """A session whose every request goes to the unix socket."""
+    pool = urllib3.HTTPConnectionPool("lxd")
+    pool.ConnectionCls = type("ThisConnection", (Connection,), {"path": path})
+
+    class Adapter(requests.adapters.HTTPAdapter):
+        def get_connection_with_tls_context(self, *_: object, **__: object) -> urllib3.HTTPConnectionPool:
+            return pool
+
+    session = requests.Session()
+    session.mount("http://", Adapter())
+    return session
+
+
+def check(response: requests.Response, what: str) -> None:
+    assert response.status_code < 500 or response.status_code in FATAL, f"{what}: {response.status_code}"
+    if response.headers.get("content-type") != "application/json" or not response.content:
+        return
+    told = json.loads(response.content)
+    if response.status_code >= 400:
+        assert told["type"] == "error", what
+        assert told["error_code"] == response.status_code, what
+        assert told["error"], what
+        assert not OWN_FAILURE.match(told["error"]), f"{what}: {told['error']}"
+
+
+@pytest.mark.timeout(600)
+def test_every_method_answers_whatever_is_asked(server: Server) -> None:
+    if server.is_lxd:
+        pytest.skip("LXD has no such document")
+    base, session = "http://lxd", session_of(server.socket)
+    schema = schemathesis.openapi.from_dict(session.get(f"{base}/1.0/openapi.json", timeout=30).json())
+    failures: list[str] = []
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        if LEFT_OUT.match(f"{operation.method.upper()} {operation.path}"):
+            continue
+
+        @settings(
+            max_examples=EXAMPLES,
+            deadline=None,
+            database=None,
+            derandomize=True,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(case=operation.as_strategy())
+        def ask(case: schemathesis.Case) -> None:
+            try:
+                response = case.call(base_url=base, session=session, timeout=60)
+            except requests.exceptions.InvalidURL:
+                return
+            check(response, f"{case.method} {case.formatted_path} {case.query} {str(case.body)[:200]}")
+
+        try:
+            ask()
+        except (AssertionError, requests.RequestException, KeyError, ValueError) as error:
+            failures.append(f"{operation.method.upper()} {operation.path}: {error}")
+    assert not failures, "\n".join(failures)
