@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+
 import pytest
 from websockets.exceptions import InvalidStatus
 
@@ -132,12 +134,13 @@ def test_a_wrong_secret_is_refused(api: Client, box: str) -> None:
 
 
 def test_a_client_that_goes_away_ends_its_command(api: Client, box: str) -> None:
-    mark = unique("gone")
-    with execution(api, box, ["sh", "-c", f"sleep 1000; echo {mark}"]) as session:
+    command = ["sleep", str(secrets.randbelow(10**6) + 10**6)]
+    with execution(api, box, command) as session:
+        eventually(lambda: " ".join(command) in output(api, box, "ps"))
         session.streams["control"].close()
         ended = api.finished(session.operation)
     assert ended["metadata"]["return"] == 137
-    eventually(lambda: mark not in output(api, box, "ps"))
+    assert " ".join(command) not in output(api, box, "ps")
 
 
 def test_a_client_that_never_connects_fails_the_operation(api: Client, box: str) -> None:

@@ -150,6 +150,10 @@ class World:
     def start(self, name: str) -> None:
         """Starts an instance and waits until its init minds signals: what comes earlier is lost."""
         self.state(name, "start")
+        self.settle(name)
+
+    def settle(self, name: str) -> None:
+        """Waits until the init of a running instance minds the signals that stop it."""
         eventually(lambda: minds(self.pid(name), signal.SIGPWR))
 
     def stop(self, name: str) -> None:
