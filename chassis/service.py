@@ -35,7 +35,7 @@ import structlog
 import uvloop
 from nats.aio.msg import Msg
 
-from chassis import errors, logs, probes, retention, rpc
+from chassis import debug, errors, logs, probes, retention, rpc
 from chassis.bus import Bus
 from chassis.clock import now
 from chassis.store import Store
@@ -90,6 +90,7 @@ class Part:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _ready_hooks: list[Hook] = field(default_factory=list)
     _end_hooks: list[Hook] = field(default_factory=list)
+    _answering: set[asyncio.Task[None]] = field(default_factory=set)
     _tasks: list[tuple[str, Hook]] = field(default_factory=list)
 
     @property
@@ -147,7 +148,19 @@ class Part:
         for verb, render in (("PING", self._ping), ("INFO", self._info), ("STATS", self._stats)):
             for suffix in ("", f".{self.name}", f".{self.name}.{self.id}"):
                 await self.bus.subscribe(f"$SRV.{verb}{suffix}", _answering(self.bus, render))
+        for suffix in (f".{self.name}", f".{self.name}.{self.id}"):
+            await self.bus.subscribe(f"$SRV.DEBUG{suffix}", self._debug)
         await self.bus.nats.flush()
+
+    async def _debug(self, msg: Msg) -> None:
+        """Answer apart from the subscription: a profile takes its time."""
+        self._answering.add(task := asyncio.create_task(self._tell(msg), name="debug"))
+        task.add_done_callback(self._answering.discard)
+
+    async def _tell(self, msg: Msg) -> None:
+        text = await debug.tell(msg.data.decode())
+        if msg.reply and self.bus.up:
+            await self.bus.publish(msg.reply, text.encode()[: 4 * 1024 * 1024])
 
     def _identity(self, type_: str) -> dict[str, Any]:
         metadata = {"member": self.member, "address": self.server.streaming.address, "pid": str(os.getpid())}

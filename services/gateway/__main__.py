@@ -13,6 +13,7 @@ from chassis.service import Part
 from rows.control import CERTIFICATE, SERVER_CONFIG
 from services.gateway.auth import Trust
 from services.gateway.configuration import Configuration
+from services.gateway.debug import DebugListener
 from services.gateway.events import follow_ticks
 from services.gateway.extensions import advertised
 from services.gateway.http import App
@@ -51,20 +52,23 @@ async def wire(part: Part) -> None:
         await listeners.open_unix(part.directory / "unix.socket", os.environ.get("NUBIBUS_GROUP", "lxd"))
 
     part.before_ready(open_all)
-    part.keep(lambda: listen(listeners, configuration), "listen")
+    debug = DebugListener(part.bus)
+    part.keep(lambda: listen(listeners, debug, configuration), "listen")
     part.keep(listeners.keep_date, "date")
     part.keep(lambda: follow_ticks(feed, operations), "ticks")
     part.at_end(feed.stop)
+    part.at_end(debug.close)
     part.at_end(lambda: listeners.drain(DRAIN))
 
 
-async def listen(listeners: Listeners, configuration: Configuration) -> None:
+async def listen(listeners: Listeners, debug: DebugListener, configuration: Configuration) -> None:
     """Listen where the configuration says; look again when it changes, and now and then at what lies on disk."""
     changed = asyncio.Event()
     configuration.watch(changed.set)
     while True:
         changed.clear()
         await listeners.listen_https(configuration.addresses())
+        await debug.listen(configuration.debug_address)
         listeners.reload_certificate()
         with suppress(TimeoutError):
             async with asyncio.timeout(CHECK):
