@@ -1,4 +1,4 @@
-"""Managed networks. Owner: network."""
+"""Managed networks, their forwards, and rule sets for their traffic. Owner: network."""
 
 from __future__ import annotations
 
@@ -17,4 +17,49 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     hwaddr: str = ""  # drawn once; the bridge keeps it over restarts and renames
 
 
+class AclRule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One rule, with LXD's texts: lists of subjects and ports are divided by commas."""
+
+    action: str = ""
+    source: str = ""
+    destination: str = ""
+    protocol: str = ""
+    source_port: str = ""
+    destination_port: str = ""
+    icmp_type: str = ""
+    icmp_code: str = ""
+    description: str = ""
+    state: str = ""
+
+
+class NetworkAcl(msgspec.Struct, frozen=True, kw_only=True):
+    project: str
+    name: str
+    description: str = ""
+    config: dict[str, str] = {}
+    ingress: tuple[AclRule, ...] = ()
+    egress: tuple[AclRule, ...] = ()
+
+
+class ForwardPort(msgspec.Struct, frozen=True, kw_only=True):
+    """Listening ports ("80,8000-8010") and where they go; no target port means the same one."""
+
+    description: str = ""
+    protocol: str = ""
+    listen_port: str = ""
+    target_port: str = ""
+    target_address: str = ""
+
+
+class NetworkForward(msgspec.Struct, frozen=True, kw_only=True):
+    project: str
+    network: str
+    listen_address: str
+    description: str = ""
+    config: dict[str, str] = {}
+    ports: tuple[ForwardPort, ...] = ()
+
+
 NETWORK = Kind("network_network", Network, ("project", "name"))
+NETWORK_ACL = Kind("network_acl", NetworkAcl, ("project", "name"))
+NETWORK_FORWARD = Kind("network_forward", NetworkForward, ("project", "network", "listen_address"))

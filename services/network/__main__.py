@@ -7,6 +7,8 @@ import signal
 
 from chassis import service
 from chassis.service import Part
+from services.network.acl import Acls
+from services.network.forward import Forwards
 from services.network.host import Host
 from services.network.keeper import Keeper
 from services.network.network import Networks
@@ -24,7 +26,9 @@ async def wire(part: Part) -> None:
         keeper.watch()
 
     part.before_ready(begin)
-    part.serve(Networks(part.store, usage, keeper, part.member), Nics(usage, keeper), References(usage), Power(keeper))
+    shared = (part.store, usage, keeper, part.member)
+    part.serve(Networks(*shared), Acls(*shared), Forwards(*shared))
+    part.serve(Nics(usage, keeper), References(usage), Power(keeper))
     part.keep(keeper.networks.run, "networks")
     part.keep(keeper.hosts.run, "DHCP hosts")
     part.at_end(host.close)

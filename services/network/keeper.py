@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import structlog
 
@@ -21,9 +22,9 @@ from chassis.key_types import is_true
 from chassis.keys import Config
 from chassis.store import Change, Store, Versioned
 from rows.instance import Instance
-from rows.network import NETWORK, Network
+from rows.network import NETWORK, Network, NetworkAcl, NetworkForward
 from rows.profile import Profile
-from services.network import daemons, dhcp, firewall, nftables
+from services.network import acl_firewall, daemons, dhcp, firewall, forward_rules, nftables
 from services.network.drivers import DRIVERS, driver, find
 from services.network.drivers.bridge import dnsmasq, keys
 from services.network.host import Host
@@ -35,6 +36,14 @@ CREATED, CREATING, DELETING = "Created", "Creating", "Deleting"
 HOST_FAULTS = (NetlinkError, NftablesError, daemons.DaemonError, LookupError, OSError, ValueError)
 EVERY = 60.0  # seconds between two looks at the host without a signal
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What is about to stand beside a network in the log: ACLs by name, its forwards (None: as the rows say)."""
+
+    acls: Mapping[str, NetworkAcl] = field(default_factory=dict)
+    forwards: tuple[NetworkForward, ...] | None = None
 
 
 class Keeper:
@@ -67,8 +76,14 @@ class Keeper:
 
     # One network.
 
-    async def view(self, network: Network, before: Network | None = None) -> driver.Network:
-        """The network as its driver needs it."""
+    async def view(
+        self, network: Network, before: Network | None = None, beside: Beside | None = None
+    ) -> driver.Network:
+        """The network as its driver needs it; `beside` replaces what the rows say of its ACLs and forwards.
+
+        Raises ValueError for ACLs that a bridge cannot have.
+        """
+        beside = beside or Beside()
         reserved = await self.host.run(reservations, network.name)
         hosts = tuple(
             with_reservation(nic, reserved)
@@ -81,15 +96,40 @@ class Keeper:
             hwaddr=network.hwaddr,
             dhcp=hosts,
             before=before.config if before else {},
+            forwards=tuple(forward_rules.for_firewall(self._forwards(network, beside))),
+            acl=self._acl(network, beside),
         )
 
-    async def establish_one(self, network: Network, before: Network | None = None) -> None:
+    def _forwards(self, network: Network, beside: Beside) -> list[NetworkForward]:
+        if beside.forwards is not None:
+            return list(beside.forwards)
+        return [row.value for row in self.usage.forwards.select(network.project, network.name)]
+
+    def _acl(self, network: Network, beside: Beside) -> tuple[dict[str, Any], ...]:
+        found = []
+        for name in self.usage.acls_of(network):
+            row = self.usage.acls.get(network.project, name)
+            if name in beside.acls:
+                found.append(beside.acls[name])
+            elif row is not None:
+                found.append(row.value)
+        config = Config(network.config)
+        defaults = {
+            "ingress": acl_firewall.Default(config[keys.ACL_INGRESS], config[keys.ACL_INGRESS_LOGGED]),
+            "egress": acl_firewall.Default(config[keys.ACL_EGRESS], config[keys.ACL_EGRESS_LOGGED]),
+        }
+        table = firewall.table_name(self.host.server, network.name)
+        return acl_firewall.render(table, network.name, found, defaults)
+
+    async def establish_one(
+        self, network: Network, before: Network | None = None, beside: Beside | None = None
+    ) -> None:
         """Make the host what the row says. Raises Internal with the reason of the host."""
         found = find(network.type)
         if found is None:
             raise errors.Internal("Unknown driver")
-        view = await self.view(network, before)
         try:
+            view = await self.view(network, before, beside)
             await self.host.run(_converge, found, view)
         except HOST_FAULTS as fault:
             raise errors.Internal(reason(fault)) from None

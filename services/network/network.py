@@ -14,18 +14,18 @@ import msgspec
 from chassis import errors, listing
 from chassis.calls import Call
 from chassis.documents import check_if_match, document, empty, etag_of, read_body, render
-from chassis.events import Event, lifecycle
+from chassis.events import Event
 from chassis.key_types import quote
 from chassis.keys import Config
-from chassis.operation import requestor_of
 from chassis.store import Change, Store, Versioned
 from gen.nubibus.network.v1 import network_pb2
 from gen.nubibus.rest.v1 import rest_pb2
-from rows.network import NETWORK, Network
+from rows.network import NETWORK, NETWORK_FORWARD, Network
 from services.network import leases, rules, state, subnets
 from services.network.drivers import driver
 from services.network.host import Host
 from services.network.keeper import CREATED, CREATING, DELETING, HOST_FAULTS, Keeper, reason
+from services.network.occurrences import told
 from services.network.usage import DEFAULT, Usage, url
 
 Row = Versioned[Network]
@@ -47,7 +47,7 @@ class Networks:
     # Reading.
 
     async def List(self, request: network_pb2.ListNetworksRequest, call: Call) -> AsyncIterator[rest_pb2.Chunk]:
-        project = self._project(request.project)
+        project = self.usage.holder(request.project)
         wanted = listing.parse_filter(request.filter)
         found = [self._show(row.value, call) for row in self._rows(project)]
         if project == DEFAULT:
@@ -63,7 +63,7 @@ class Networks:
             yield chunk
 
     async def Get(self, request: network_pb2.NetworkRequest, call: Call) -> rest_pb2.Document:
-        project = self._project(request.project)
+        project = self.usage.holder(request.project)
         row = self._find(project, request.name)
         if row is not None:
             return document(self._show(row.value, call), editable=editable(row.value), revision=row.revision)
@@ -80,7 +80,7 @@ class Networks:
         return document(found)
 
     async def Leases(self, request: network_pb2.NetworkRequest, call: Call) -> rest_pb2.Document:
-        row = self._one(self._project(request.project), request.name)
+        row = self._one(self.usage.holder(request.project), request.name)
         network = row.value
         if not rules.driver_of(network.type).has_leases:
             raise errors.Internal("Not implemented")
@@ -99,7 +99,7 @@ class Networks:
     # Changing.
 
     async def Create(self, request: network_pb2.CreateNetworkRequest, call: Call) -> rest_pb2.Document:
-        project = self._project(request.project)
+        project = self.usage.holder(request.project)
         body = read_body(request.body, rules.Creation)
         if not body.name:
             raise errors.BadRequest("No name provided")
@@ -110,7 +110,7 @@ class Networks:
         async with self.keeper.changing(body.name):
             if self._find(project, body.name) is not None:
                 raise errors.BadRequest("The network already exists")
-            texts = await self._filled(found, body.name, rules.texts_of(body), creating=True)
+            texts = await self._filled(found, project, body.name, rules.texts_of(body), creating=True)
             drawn = subnets.hwaddr(subnets.SYSTEM)
             network = Network(
                 project=project,
@@ -149,13 +149,13 @@ class Networks:
     async def _update(
         self, request: network_pb2.PutNetworkRequest, call: Call, merge: Callable[[Network, rules.Body], Network]
     ) -> rest_pb2.Document:
-        project = self._project(request.project)
+        project = self.usage.holder(request.project)
         async with self.keeper.changing(request.name):
             row = self._one(project, request.name)
             check_if_match(request.if_match, etag_of(editable(row.value)))
             wanted = merge(row.value, read_body(request.body, rules.Body))
             found = rules.driver_of(row.value.type)
-            texts = await self._filled(found, request.name, wanted.config, creating=False)
+            texts = await self._filled(found, project, request.name, wanted.config, creating=False)
             wanted = replace(wanted, config=texts)
             if wanted == row.value:
                 return empty(revision=row.revision)
@@ -175,7 +175,7 @@ class Networks:
             raise
 
     async def Rename(self, request: network_pb2.PutNetworkRequest, call: Call) -> rest_pb2.Document:
-        project = self._project(request.project)
+        project = self.usage.holder(request.project)
         self._one(project, request.name)
         name = read_body(request.body, rules.Renaming).name
         if not name:
@@ -196,6 +196,9 @@ class Networks:
         old = row.value
         found = rules.driver_of(old.type)
         change = Change().delete(NETWORK, row.key, expect=row.revision).put(NETWORK, wanted, expect=0)
+        for forward in self.usage.forwards.select(old.project, old.name):
+            change.delete(NETWORK_FORWARD, forward.key, expect=forward.revision)
+            change.put(NETWORK_FORWARD, replace(forward.value, network=wanted.name), expect=0)
         change.event(self._event("network-renamed", wanted, call, {"old_name": old.name}))
         try:
             await self.host.run(_rename, found, old.name, wanted.name)
@@ -207,7 +210,7 @@ class Networks:
             raise fault if isinstance(fault, errors.Fault) else errors.Internal(reason(fault)) from None
 
     async def Delete(self, request: network_pb2.NetworkRequest, call: Call) -> rest_pb2.Document:
-        project = self._project(request.project)
+        project = self.usage.holder(request.project)
         async with self.keeper.changing(request.name):
             row = self._one(project, request.name)
             if self.usage.users(project, request.name):
@@ -217,16 +220,12 @@ class Networks:
             row = self._one(project, request.name)
             await self.keeper.remove(going)
             change = Change().delete(NETWORK, row.key, expect=row.revision)
+            for forward in self.usage.forwards.select(project, request.name):
+                change.delete(NETWORK_FORWARD, forward.key, expect=forward.revision)
             revision = await self.store.commit(change.event(self._event("network-deleted", going, call)))
         return empty(revision=revision)
 
     # Helpers of the above.
-
-    def _project(self, project: str) -> str:
-        """The project whose networks are meant. Raises NotFound for one that does not exist."""
-        if project and project != DEFAULT and self.usage.projects.get(project) is None:
-            raise errors.NotFound(f"Failed to load project {quote(project)}: Project not found")
-        return self.usage.project_of(project or DEFAULT)
 
     def _rows(self, project: str) -> list[Row]:
         rows = [row for row in self.usage.networks.select(project) if row.value.status != CREATING]
@@ -242,10 +241,14 @@ class Networks:
         return row
 
     async def _filled(
-        self, found: driver.Driver, name: str, texts: Mapping[str, str], *, creating: bool
+        self, found: driver.Driver, project: str, name: str, texts: Mapping[str, str], *, creating: bool
     ) -> dict[str, str]:
         """The configuration, checked and with what is automatic drawn."""
         rules.validate(found, name, texts, creating=creating)
+        for acl in self.usage.acls_of(Network(project=project, name=name, config=dict(texts))):
+            if self.usage.acls.get(project, acl) is None:
+                refusal = errors.Internal if creating else errors.BadRequest
+                raise refusal(f"Network ACL {quote(acl)} does not exist")
         taken = [
             text
             for row in self.usage.networks.select()
@@ -260,22 +263,14 @@ class Networks:
 
     async def _check(self, found: driver.Driver, network: Network, *, creating: bool) -> None:
         """Whether the host can have it. Raises Internal, as LXD does."""
-        view = await self.keeper.view(network)
         try:
+            view = await self.keeper.view(network)
             await self.host.run(_check, found, view, creating)
         except HOST_FAULTS as fault:
             raise errors.Internal(reason(fault)) from None
 
     def _event(self, action: str, network: Network, call: Call, context: dict[str, Any] | None = None) -> Event:
-        source = url(f"/1.0/networks/{network.name}", network.project)
-        return lifecycle(
-            action,
-            source,
-            project=network.project,
-            context=context,
-            requestor=requestor_of(call),
-            location=self.member,
-        )
+        return told(action, f"/1.0/networks/{network.name}", network.project, self.member, call, context)
 
     def _show(self, network: Network, call: Call) -> dict[str, Any]:
         return {

@@ -9,11 +9,13 @@ from urllib.parse import quote
 
 import msgspec
 
+from chassis import errors
 from chassis.key_types import is_true
+from chassis.key_types import quote as go_quote
 from chassis.store import Mirror, Store, Versioned
 from rows.control import PROJECT, Project
 from rows.instance import INSTANCE, Instance
-from rows.network import NETWORK, Network
+from rows.network import NETWORK, NETWORK_ACL, NETWORK_FORWARD, Network, NetworkAcl, NetworkForward
 from rows.profile import PROFILE, Profile
 from services.network.dhcp import Host
 
@@ -75,6 +77,8 @@ class Usage:
         self.instances: Mirror[Instance] = store.mirror(INSTANCE)
         self.profiles: Mirror[Profile] = store.mirror(PROFILE)
         self.networks: Mirror[Network] = store.mirror(NETWORK)
+        self.acls: Mirror[NetworkAcl] = store.mirror(NETWORK_ACL)
+        self.forwards: Mirror[NetworkForward] = store.mirror(NETWORK_FORWARD)
 
     def has(self, project: str, feature: str) -> bool:
         """Whether a project has its own networks or profiles. A project that was not seen counts as having its own profiles only."""
@@ -88,6 +92,15 @@ class Usage:
     def project_of(self, project: str) -> str:
         """The project whose networks this one uses."""
         return project if self.has(project, "networks") else DEFAULT
+
+    def holder(self, project: str) -> str:
+        """The project whose networks a request means. Raises NotFound for a project that does not exist."""
+        if project and project != DEFAULT and self.projects.get(project) is None:
+            raise errors.NotFound(f"Failed to load project {go_quote(project)}: Project not found")
+        return self.project_of(project or DEFAULT)
+
+    def acls_of(self, network: Network) -> list[str]:
+        return [name.strip() for name in network.config.get("security.acls", "").split(",") if name.strip()]
 
     def devices(self, instance: Instance) -> dict[str, dict[str, str]]:
         """Devices with those of the profiles; a device of the same name replaces the whole device."""

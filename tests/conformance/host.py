@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.conformance.world import unique
+from tests.conformance.world import World, unique
 
 Json = Any
 
@@ -96,3 +96,15 @@ def outside(third: int) -> Iterator[Outside]:
     finally:
         subprocess.run(["ip", "link", "delete", near], capture_output=True)
         host("ip", "netns", "delete", name)
+
+
+def serve(world: World, name: str, port: int, text: str) -> None:
+    """From now on an instance answers `text` to whoever connects to this TCP port."""
+    program = f"/tmp/say-{port}"
+    world.shell(name, f"echo '#!/bin/sh' > {program}; echo echo {text} >> {program}; chmod +x {program}")
+    world.shell(name, f"nc -ll -p {port} -e {program} >/dev/null 2>&1 </dev/null &")
+
+
+def ask(neighbour: Outside, address: str, port: int) -> str:
+    """What a TCP port answers the neighbour; "" if nothing within two seconds."""
+    return neighbour.run("sh", "-c", f"timeout 2 busybox nc -w 2 {address} {port} </dev/null || true").strip()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.conformance.client import Client, eventually
-from tests.conformance.host import Outside, outside
+from tests.conformance.host import Outside, ask, outside, serve
 from tests.conformance.world import World, unique
 
 
@@ -71,10 +71,11 @@ def test_a_port_can_be_opened_from_outside_while_others_stay_closed(world: World
     bridge = world.bridge({"security.acls": opened, "ipv4.nat": "false"})
     name = guest(world, bridge.name)
     ip = world.lease(name)["ip"]
-    world.shell(name, "for p in 80 8005 9000; do (nc -l -p $p -e echo hello >/dev/null 2>&1 &) ; done")
+    for port in (80, 8005, 9000):
+        serve(world, name, port, "hello")
 
     def answers(port: int) -> bool:
-        return "hello" in neighbour.run("sh", "-c", f"timeout 3 nc -w 2 {ip} {port} </dev/null || true")
+        return ask(neighbour, ip, port) == "hello"
 
     eventually(lambda: answers(80))
     eventually(lambda: answers(8005))
@@ -139,7 +140,7 @@ def test_a_wrong_rule_is_refused_and_named(api: Client, keys: dict[str, str], to
     name = unique("acl")
     refused = api.refusal("POST", "/1.0/network-acls", {"name": name, "egress": [{**rule("drop"), **keys}]})
     assert refused.status == 500
-    assert f"Invalid egress rule 0: {told}"[:24] in refused.text
+    assert refused.text.startswith("Invalid egress rule 0: ")
     assert told in refused.text
     assert api.request("GET", f"/1.0/network-acls/{name}").status == 404
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import pytest
 
 from tests.conformance.client import eventually
-from tests.conformance.host import Outside, outside, rules
+from tests.conformance.host import Outside, ask, outside, rules, serve
 from tests.conformance.world import Bridge, World
 
-LISTEN = "192.0.2.177"
+COUNT = count(100)
+
+
+@pytest.fixture
+def listen() -> str:
+    """An address that no other test listens on: what a test made goes while the next one runs."""
+    return f"192.0.2.{next(COUNT)}"
 
 
 @pytest.fixture
@@ -32,60 +39,62 @@ def guest(world: World, bridge: Bridge, number: int) -> str:
 
 
 @pytest.mark.extension("network_forward")
-def test_an_outside_address_leads_to_one_instance_and_a_port_of_it_to_another(world: World, neighbour: Outside) -> None:
+def test_an_outside_address_leads_to_one_instance_and_a_port_of_it_to_another(
+    world: World, neighbour: Outside, listen: str
+) -> None:
     bridge = world.bridge()
     default, web = guest(world, bridge, 11), guest(world, bridge, 12)
     port = {"protocol": "tcp", "listen_port": "8080,9000-9001", "target_port": "80,7000-7001"}
     body = {
-        "listen_address": LISTEN,
+        "listen_address": listen,
         "config": {"target_address": str(bridge.v4[11])},
         "ports": [{**port, "target_address": str(bridge.v4[12])}],
     }
     world.api.post(path(bridge), body)
     for name, number in ((default, 22), (web, 80), (web, 7001)):
-        world.shell(name, f"(nc -lk -p {number} -e echo {name}-{number} >/dev/null 2>&1 &)")
+        serve(world, name, number, f"{name}-{number}")
 
     def says(number: int) -> str:
-        return neighbour.run("sh", "-c", f"timeout 3 nc -w 2 {LISTEN} {number} </dev/null || true").strip()
+        return ask(neighbour, listen, number)
 
     eventually(lambda: says(22) == f"{default}-22")
     eventually(lambda: says(8080) == f"{web}-80")
     eventually(lambda: says(9001) == f"{web}-7001")
-    neighbour.run("ping", "-c", "1", "-W", "3", LISTEN)
-    world.api.delete(path(bridge, LISTEN))
-    assert not [found for found in rules(bridge.name, "prerouting", "output") if LISTEN in found]
+    neighbour.run("ping", "-c", "1", "-W", "3", listen)
+    world.api.delete(path(bridge, listen))
+    assert not [found for found in rules(bridge.name, "prerouting", "output") if listen in found]
 
 
 @pytest.mark.extension("network_forward")
-def test_a_forward_is_listed_shown_changed_and_deleted(world: World) -> None:
+def test_a_forward_is_listed_shown_changed_and_deleted(world: World, listen: str) -> None:
     bridge = world.bridge()
-    world.api.post(path(bridge), {"listen_address": LISTEN, "description": "first"})
-    assert world.api.get(path(bridge)) == [path(bridge, LISTEN)]
-    shown: dict[str, Any] = world.api.get(path(bridge, LISTEN))
+    world.api.post(path(bridge), {"listen_address": listen, "description": "first"})
+    assert world.api.get(path(bridge)) == [path(bridge, listen)]
+    shown: dict[str, Any] = world.api.get(path(bridge, listen))
     assert (shown["description"], shown["config"], shown["ports"]) == ("first", {}, [])
     target = {"target_address": str(bridge.v4[9])}
-    world.api.put(path(bridge, LISTEN), {"description": "second", "config": target})
+    world.api.put(path(bridge, listen), {"description": "second", "config": target})
     assert world.api.get(f"{path(bridge)}?recursion=1")[0]["config"] == target
-    assert [found for found in rules(bridge.name, "prerouting") if LISTEN in found]
-    world.api.delete(path(bridge, LISTEN))
-    assert world.api.request("GET", path(bridge, LISTEN)).status == 404
+    assert [found for found in rules(bridge.name, "prerouting") if listen in found]
+    world.api.delete(path(bridge, listen))
+    assert world.api.request("GET", path(bridge, listen)).status == 404
 
 
 @pytest.mark.extension("network_forward")
 @pytest.mark.differs("5.0.2 closes the connection of a PATCH without config")
-def test_a_part_of_a_forward_can_be_changed(world: World) -> None:
+def test_a_part_of_a_forward_can_be_changed(world: World, listen: str) -> None:
     bridge = world.bridge()
-    world.api.post(path(bridge), {"listen_address": LISTEN, "config": {"target_address": str(bridge.v4[9])}})
-    world.api.patch(path(bridge, LISTEN), {"description": "second"})
-    shown = world.api.get(path(bridge, LISTEN))
+    world.api.post(path(bridge), {"listen_address": listen, "config": {"target_address": str(bridge.v4[9])}})
+    world.api.patch(path(bridge, listen), {"description": "second"})
+    shown = world.api.get(path(bridge, listen))
     assert (shown["description"], shown["config"]) == ("second", {"target_address": str(bridge.v4[9])})
 
 
 @pytest.mark.extension("network_forward")
-def test_the_same_address_twice_is_a_conflict(world: World) -> None:
+def test_the_same_address_twice_is_a_conflict(world: World, listen: str) -> None:
     bridge = world.bridge()
-    world.api.post(path(bridge), {"listen_address": LISTEN})
-    refused = world.api.refusal("POST", path(bridge), {"listen_address": LISTEN})
+    world.api.post(path(bridge), {"listen_address": listen})
+    refused = world.api.refusal("POST", path(bridge), {"listen_address": listen})
     assert refused.status == 409
     assert "A forward for that listen address already exists" in refused.text
 
@@ -107,9 +116,9 @@ WRONG = [
 @pytest.mark.extension("network_forward")
 @pytest.mark.parametrize(("fields", "told"), WRONG)
 def test_a_wrong_forward_is_refused_and_leaves_nothing(
-    world: World, bridge: Bridge, fields: dict[str, Any], told: str
+    world: World, bridge: Bridge, listen: str, fields: dict[str, Any], told: str
 ) -> None:
-    body = {"listen_address": LISTEN, **fields}
+    body = {"listen_address": listen, **fields}
     for port in body.get("ports", []):
         if port["target_address"] == "IN":
             port["target_address"] = str(bridge.v4[9])

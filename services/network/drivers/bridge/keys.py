@@ -89,6 +89,28 @@ IPV6_ROUTING = Key(
     "ipv6.routing", Bool, default="true", since="network", doc="Whether to route in and out of the bridge"
 )
 RAW_DNSMASQ = Key("raw.dnsmasq", Str, since="network", doc="Further lines of dnsmasq's configuration")
+ACLS = Key("security.acls", List(Str), since="network_bridge_acl", doc="ACLs of what passes the bridge's border")
+ACL_ACTION = Enum("allow", "drop", "reject")
+ACL_INGRESS = Key(
+    "security.acls.default.ingress.action",
+    ACL_ACTION,
+    default="reject",
+    since="network_bridge_acl",
+    doc="Without a rule",
+)
+ACL_INGRESS_LOGGED = Key(
+    "security.acls.default.ingress.logged", Bool, since="network_bridge_acl", doc="Whether that is logged"
+)
+ACL_EGRESS = Key(
+    "security.acls.default.egress.action",
+    ACL_ACTION,
+    default="reject",
+    since="network_bridge_acl",
+    doc="Without a rule",
+)
+ACL_EGRESS_LOGGED = Key(
+    "security.acls.default.egress.logged", Bool, since="network_bridge_acl", doc="Whether that is logged"
+)
 TUNNEL_PROTOCOL = Key("tunnel.*.protocol", Enum("gre", "vxlan"), since="network", doc="Tunnelling protocol")
 TUNNEL_LOCAL = Key("tunnel.*.local", IP, since="network", doc="Local address of the tunnel")
 TUNNEL_REMOTE = Key("tunnel.*.remote", IP, since="network", doc="Remote address of the tunnel")
