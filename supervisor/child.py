@@ -15,7 +15,7 @@ from supervisor.warm import Warmth
 
 FIRST_PAUSE = 0.05  # seconds before the first restart
 LONGEST_PAUSE = 10.0
-SETTLED = 10.0  # seconds of life after which the next death counts as the first again
+SETTLED = 2.0  # seconds of life after which the next death counts as the first again
 
 Say = Callable[[str], None]
 

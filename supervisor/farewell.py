@@ -1,13 +1,20 @@
-"""What the supervisor asks of the parts before it ends them for good: stop all instances in their order, then clear the host.
+"""What the supervisor does before it ends the parts for good: let operations end, stop all instances in order, clear the host.
 
 Apart from the rest, because it brings the bus's client with it.
 """
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from chassis.bus import Bus
 
 KEEPERS = ("network", "storage")  # parts that keep links, daemons, tables or mounts on the host
+DEFAULT_MINUTES = 5  # of core.shutdown_timeout
 CLEARING = 60.0  # seconds for each of them
 
 
@@ -24,6 +31,7 @@ async def stop_all(directory: Path, url: str, seconds: float) -> list[str]:
     try:
         rpc = Rpc(bus, directory)
         await rpc.open()
+        await operations_end(bus)
         request = power_pb2.ShutdownRequest(timeout=int(seconds))
         answer = await rpc.call("nubibus.instances.v1.Power", "Shutdown", request, timeout=seconds)
         left = [f"{address} did not stop" for address in answer.failed]
@@ -39,3 +47,24 @@ async def stop_all(directory: Path, url: str, seconds: float) -> list[str]:
         return left
     finally:
         await bus.close()
+
+
+async def operations_end(bus: Bus) -> None:
+    """Wait for the tasks that run, at most core.shutdown_timeout minutes. Connections (exec, console) are not waited for."""
+    from chassis.operation import OPERATION
+    from chassis.retention import SERVER_CONFIG
+    from chassis.store import Store
+
+    store = Store(bus, "supervisor")
+    operations, configuration = store.mirror(OPERATION), store.mirror(SERVER_CONFIG)
+    await store.start()
+    row = configuration.get("cluster")
+    minutes = int((row.value.config.get("core.shutdown_timeout") if row else None) or DEFAULT_MINUTES)
+    changed = asyncio.Event()
+    operations.watch(lambda *_: changed.set())
+    with suppress(TimeoutError):
+        async with asyncio.timeout(minutes * 60):
+            while any(row.value.kind == "task" and not row.value.final for row in operations.select()):
+                await changed.wait()
+                changed.clear()
+    await store.stop()

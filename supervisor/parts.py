@@ -32,6 +32,7 @@ def launch_of(name: str, around: Surroundings) -> Launch:
     if name == BUS:
         return _launch(name, around, around.nats_argv, {})
     settings = {"NUBIBUS_DIR": str(around.directory), "NUBIBUS_NATS": around.nats_url, "PYTHONUNBUFFERED": "1"}
+    settings["GRPC_VERBOSITY"] = "ERROR"  # it speaks of forks that are none of its business
     module = f"services.{name}"
     argv = (sys.executable, "-m", module, "--dir", str(around.directory))
     if name != GATEWAY:

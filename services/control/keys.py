@@ -155,17 +155,47 @@ EVENTS_SIZE = ServerKey(
 OPERATIONS_RETENTION = ServerKey(
     retention.OPERATIONS, Minutes, default=retention.MINUTES, doc="Minutes that an ended operation can be read"
 )
+TRUSTED_PROXY = ServerKey(
+    "core.https_trusted_proxy",
+    Str,
+    since="server_trusted_proxy",
+    doc="Addresses whose connections may begin with a PROXY header",
+)
+METRICS_ADDRESS = ServerKey(
+    "core.metrics_address", Address, since="metrics", scope="local", doc="Where metrics are served too"
+)
+METRICS_AUTHENTICATION = ServerKey(
+    "core.metrics_authentication",
+    Truth,
+    default="true",
+    since="metrics_authentication",
+    doc="Whether metrics need a certificate",
+)
+DEBUG_ADDRESS = ServerKey(
+    "core.debug_address", Address, since="pprof_http", scope="local", doc="Where profiles are served, to anybody"
+)
+TRUST_AUTHORITY = ServerKey(
+    "core.trust_ca_certificates", Truth, default="false", since="trust_ca_certificates",
+    doc="Whether a certificate of D/server.ca is trusted by itself",
+)  # fmt: skip
+IMAGE_COMPRESSION = ServerKey(
+    "images.compression_algorithm",
+    Compressor,
+    default="gzip",
+    since="image_compression_algorithm",
+    doc="For published images",
+)
 USER = ServerKey("user.*", Str, doc="Free for the user")
 
 WORKING: tuple[ServerKey[Any], ...] = (
     HTTPS_ADDRESS, ALLOWED_CREDENTIALS, ALLOWED_HEADERS, ALLOWED_METHODS, ALLOWED_ORIGIN, TRUST_PASSWORD, TOKEN_EXPIRY,
-    SHUTDOWN_TIMEOUT, EVENTS_RETENTION, EVENTS_LIMIT, EVENTS_SIZE, OPERATIONS_RETENTION, USER,
+    SHUTDOWN_TIMEOUT, TRUSTED_PROXY, METRICS_ADDRESS, METRICS_AUTHENTICATION, DEBUG_ADDRESS, TRUST_AUTHORITY, IMAGE_COMPRESSION,
+    EVENTS_RETENTION, EVENTS_LIMIT, EVENTS_SIZE, OPERATIONS_RETENTION, USER,
 )  # fmt: skip
 CLUSTER = "clustering is not supported yet"
 IMAGES = "images from remote servers are not supported yet"
 WAITING: tuple[ServerKey[Any], ...] = (
     *_waiting("backups are not supported yet", ("backups.compression_algorithm", Compressor, "gzip")),
-    *_waiting("publishing images is not supported yet", ("images.compression_algorithm", Compressor, "gzip")),
     *_waiting("Candid is not supported yet", ("candid.api.key", Str, ""), ("candid.api.url", Str, ""),
               ("candid.domains", Str, ""), ("candid.expiry", Whole, "3600")),
     *_waiting(CLUSTER, ("cluster.https_address", Address, ""), ("cluster.images_minimal_replica", Replicas, "3"),
@@ -173,15 +203,10 @@ WAITING: tuple[ServerKey[Any], ...] = (
               ("cluster.max_voters", Voters, "3"), ("cluster.offline_threshold", Threshold, "20")),
     *_waiting("BGP is not supported yet", ("core.bgp_address", Address, ""), ("core.bgp_asn", Whole, ""),
               ("core.bgp_routerid", key_types.IPv4, "")),
-    *_waiting("the debug listener is not supported yet", ("core.debug_address", Address, "")),
     *_waiting("network zones are not supported yet", ("core.dns_address", Address, "")),
-    *_waiting("the PROXY protocol is not supported yet", ("core.https_trusted_proxy", Str, "")),
-    *_waiting("a metrics listener of its own is not supported yet", ("core.metrics_address", Address, ""),
-              ("core.metrics_authentication", Truth, "true")),
     *_waiting(IMAGES, ("core.proxy_http", Str, ""), ("core.proxy_https", Str, ""), ("core.proxy_ignore_hosts", Str, ""),
               ("images.auto_update_cached", Truth, "true"), ("images.auto_update_interval", Whole, "6"),
               ("images.remote_cache_expiry", Whole, "10"), ("images.default_architecture", key_types.Enum(*ARCHITECTURES), "")),
-    *_waiting("PKI mode is not supported yet", ("core.trust_ca_certificates", Truth, "false")),
     *_waiting("MAAS is not supported yet", ("maas.api.key", Str, ""), ("maas.api.url", Str, ""), ("maas.machine", Str, "")),
     *_waiting("OVN networks are not supported yet", ("network.ovn.integration_bridge", Str, "br-int"),
               ("network.ovn.northbound_connection", Str, "unix:/var/run/ovn/ovnnb_db.sock")),
