@@ -1,7 +1,7 @@
 """python -m tools.bench [--rounds N] [--running N] [--instances N] [--out docs/performance.md]
 
 Starts a Nubibus and an LXD 5.0.2, each in a directory of its own, and takes turns between them. Needs root and the
-Debian packages lxd and lxd-client. `--quick` is a smoke run of a minute; figures that are to be kept want a quiet machine.
+Debian packages lxd and lxd-client. `--quick` is a smoke run of a minute; figures to keep want a quiet machine.
 """
 
 from __future__ import annotations

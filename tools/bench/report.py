@@ -54,7 +54,7 @@ def page(ours: Samples, theirs: Samples, sizes: Mapping[str, int], profile: str)
 
 Written by `python -m tools.bench` on {when}: Nubibus and Debian's LXD 5.0.2 in the same run, on the same
 machine ({platform.machine()}, kernel {platform.release()}), each with a `dir` pool and the same busybox image.
-Middle value (median; p99 where it says so), lowest and highest in brackets. Times are what a client sees, operations included.
+Middle value (median; p99 where it says so), lowest and highest in brackets. Times are as a client sees them.
 
 {table(ours, theirs, sizes)}
 

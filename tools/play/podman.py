@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 NETWORK = "nubibus"
 SUBNET = "198.18.201.0/24"
 GATEWAY = "198.18.201.1"
+# runc may not raise limits again on a machine without CAP_SYS_RESOURCE: podman starts with what a container gets.
+LIMITED = ["prlimit", "--nproc=30000:30000"]
 
 
 def environment() -> dict[str, str]:
@@ -39,7 +41,7 @@ class Podman:
     pods: dict[str, tuple[Pod, str]] = field(default_factory=dict)
 
     def run(self, *arguments: str, text: str | None = None, check: bool = True) -> str:
-        done = subprocess.run(["podman", *arguments], input=text, env=self.env, capture_output=True, text=True)
+        done = subprocess.run([*LIMITED, "podman", *arguments], input=text, env=self.env, capture_output=True, text=True)
         if check and done.returncode:
             raise RuntimeError(f"podman {' '.join(arguments)}: {done.stderr.strip()}")
         return done.stdout
@@ -50,8 +52,6 @@ class Podman:
             "network",
             "create",
             "--disable-dns",
-            "--interface-name",
-            "nbplay0",
             "--subnet",
             SUBNET,
             "--gateway",
