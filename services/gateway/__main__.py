@@ -12,6 +12,7 @@ from chassis.feed import Feed
 from chassis.service import Part
 from rows.control import CERTIFICATE, SERVER_CONFIG
 from services.gateway.auth import Trust
+from services.gateway.authority import Authority
 from services.gateway.configuration import Configuration
 from services.gateway.debug import DebugListener
 from services.gateway.events import follow_ticks
@@ -38,7 +39,8 @@ def certificate_files(directory: Path) -> Files:
 
 async def wire(part: Part) -> None:
     configuration = Configuration(part.store.mirror(SERVER_CONFIG))
-    trust = Trust(part.store.mirror(CERTIFICATE))
+    authority = Authority(part.directory)
+    trust = Trust(part.store.mirror(CERTIFICATE), authority, lambda: configuration.trusts_authority)
     operations = Operations(part.store)
     feed = Feed(part.bus, retention=lambda: part.store.events_ttl)
     table = table_of_contracts()
@@ -53,7 +55,7 @@ async def wire(part: Part) -> None:
 
     part.before_ready(open_all)
     debug = DebugListener(part.bus)
-    part.keep(lambda: listen(listeners, debug, configuration), "listen")
+    part.keep(lambda: listen(listeners, debug, authority, configuration), "listen")
     part.keep(listeners.keep_date, "date")
     part.keep(lambda: follow_ticks(feed, operations), "ticks")
     part.at_end(feed.stop)
@@ -61,7 +63,9 @@ async def wire(part: Part) -> None:
     part.at_end(lambda: listeners.drain(DRAIN))
 
 
-async def listen(listeners: Listeners, debug: DebugListener, configuration: Configuration) -> None:
+async def listen(
+    listeners: Listeners, debug: DebugListener, authority: Authority, configuration: Configuration
+) -> None:
     """Listen where the configuration says; look again when it changes, and now and then at what lies on disk."""
     changed = asyncio.Event()
     configuration.watch(changed.set)
@@ -70,6 +74,7 @@ async def listen(listeners: Listeners, debug: DebugListener, configuration: Conf
         await listeners.listen_https(configuration.addresses())
         await debug.listen(configuration.debug_address)
         listeners.reload_certificate()
+        authority.reload()
         with suppress(TimeoutError):
             async with asyncio.timeout(CHECK):
                 await changed.wait()

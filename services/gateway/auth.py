@@ -7,6 +7,7 @@ today.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from cryptography import x509
@@ -15,6 +16,7 @@ from chassis import errors
 from chassis.calls import Caller
 from chassis.mirror import Mirror
 from rows.control import Certificate
+from services.gateway.authority import Authority
 from services.gateway.peers import Peer
 
 GUEST = "guest"
@@ -24,30 +26,39 @@ METRICS_ROLE = "metrics"
 
 
 class Trust:
-    """Knows the trusted certificates."""
+    """Knows the trusted certificates, and the authority that must have signed them if there is one."""
 
-    def __init__(self, certificates: Mirror[Certificate]) -> None:
+    def __init__(
+        self, certificates: Mirror[Certificate], authority: Authority, trusts_authority: Callable[[], bool]
+    ) -> None:
         self.certificates = certificates
+        self.authority = authority
+        self.trusts_authority = trusts_authority
 
     def caller(self, peer: Peer) -> Caller:
-        """The caller of a connection.
-
-        Found once a connection and again when its certificate's entry changes.
-        """
+        """The caller of a connection. Found once a connection, and again when what it rests on changes."""
         if peer.uid is not None:
             if peer.known is None:
                 caller = Caller(protocol="unix", username=peer.username, address="@", admin=True, trusted=True)
-                peer.known = (0, caller)
+                peer.known = ((), caller)
             return peer.known[1]
         row = self.certificates.get(peer.fingerprint) if peer.fingerprint else None
-        revision = row.revision if row else -1
-        if peer.known is None or peer.known[0] != revision:
-            peer.known = (revision, self._found(peer, row.value if row else None))
+        basis = (row.revision if row else -1, *self.authority.version, self.trusts_authority())
+        if peer.known is None or peer.known[0] != basis:
+            peer.known = (basis, self._found(peer, row.value if row else None))
         return peer.known[1]
 
     def _found(self, peer: Peer, entry: Certificate | None) -> Caller:
-        if entry is None or not valid_today(peer.certificate):
-            return Caller(protocol="tls", address=peer.address, fingerprint=peer.fingerprint)
+        stranger = Caller(protocol="tls", address=peer.address, fingerprint=peer.fingerprint)
+        certificate = read(peer.certificate)
+        if certificate is None or not valid_today(certificate):
+            return stranger
+        if self.authority.exists and not self.authority.vouches_for(certificate):
+            return stranger
+        if entry is None:
+            if not (self.authority.exists and self.trusts_authority()):
+                return stranger
+            entry = Certificate(fingerprint=peer.fingerprint, name="", certificate="")
         return Caller(
             protocol="tls",
             username=peer.fingerprint,
@@ -60,12 +71,16 @@ class Trust:
         )
 
 
-def valid_today(der: bytes) -> bool:
-    """Whether the present lies within a certificate's dates."""
+def read(der: bytes) -> x509.Certificate | None:
+    """The certificate, None if there is none or it cannot be read."""
     try:
-        certificate = x509.load_der_x509_certificate(der)
+        return x509.load_der_x509_certificate(der)
     except ValueError:
-        return False
+        return None
+
+
+def valid_today(certificate: x509.Certificate) -> bool:
+    """Whether the present lies within a certificate's dates."""
     return certificate.not_valid_before_utc <= datetime.now(UTC) <= certificate.not_valid_after_utc
 
 

@@ -24,9 +24,7 @@ class Peer:
     address: str = ""
     certificate: bytes = b""
     fingerprint: str = ""
-    known: tuple[int, Caller] | None = field(
-        default=None, repr=False
-    )  # the caller that `auth` found, and for which revision
+    known: tuple[tuple[int, ...], Caller] | None = field(default=None, repr=False)  # what `auth` found, and its basis
 
     @cached_property
     def username(self) -> str:
