@@ -9,6 +9,7 @@ from chassis.sagas import Sagas
 from rows.image import IMAGE, Image
 from services.storage.cache import Trees
 from services.storage.drivers import host
+from services.storage.holders import Holders
 from services.storage.image_files import ImageSource
 from services.storage.parts import Parts
 from services.storage.places import Places
@@ -16,6 +17,9 @@ from services.storage.placing import Placing
 from services.storage.pool import Pools
 from services.storage.power import Power
 from services.storage.sagas import pool as pool_sagas
+from services.storage.sagas import snapshot as snapshot_sagas
+from services.storage.sagas import volume as volume_sagas
+from services.storage.snapshot import Snapshots
 from services.storage.volume import Volumes
 
 SWEEP = 3600.0  # seconds between sweeps of the cache and attempts to open what could not be opened
@@ -28,8 +32,10 @@ async def wire(part: service.Part) -> None:
     source = ImageSource(part.directory)
     trees = Trees(part.directory, source, lambda fingerprint: by_fingerprint.count(fingerprint) > 0)
     parts = Parts(places, source, trees, part.member)
-    sagas = Sagas(part.store, part.name, pool_sagas.SAGAS, parts=parts, member=part.member)
+    verbs = (*pool_sagas.SAGAS, *volume_sagas.SAGAS, *snapshot_sagas.SAGAS)
+    sagas = Sagas(part.store, part.name, verbs, parts=parts, member=part.member)
     placing = Placing(part.store, parts)
+    volumes = Volumes(part.store, parts, placing, sagas, Holders(part.store))
 
     async def tidy() -> None:
         await trees.sweep()
@@ -51,7 +57,7 @@ async def wire(part: service.Part) -> None:
     part.before_ready(sagas.start)
     part.keep(keeper.run, "tidy")
     part.at_end(sagas.stop)
-    part.serve(Pools(part.store, parts, sagas), Volumes(part.store, parts, placing), Power(places))
+    part.serve(Pools(part.store, parts, sagas), volumes, Snapshots(part.store, volumes), Power(places))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from chassis.store import Store
 from rows.profile import PROFILE
 from rows.storage import POOL, VOLUME, VOLUME_SNAPSHOT, Pool, Volume
 from services.storage.drivers import Driver, Place, driver_named
+from services.storage.urls import in_project, volume_url
 
 log = structlog.get_logger(__name__)
 
@@ -91,7 +92,7 @@ class Places:
         """URLs of what lies on a pool or names it, sorted."""
         found = {url_of(row.value) for row in self.volumes_in(pool)}
         for row in self._profiles_by_pool.select(pool):
-            found.add(_url(f"/1.0/profiles/{quote(row.value.name)}", row.value.project))
+            found.add(in_project(f"/1.0/profiles/{quote(row.value.name)}", row.value.project))
         return sorted(found)
 
     def is_used(self, pool: str) -> bool:
@@ -104,14 +105,10 @@ def _pools_of(devices: dict[str, dict[str, str]]) -> list[str]:
     return sorted({d["pool"] for d in devices.values() if d.get("type") == "disk" and d.get("pool")})
 
 
-def _url(path: str, project: str) -> str:
-    return path if project == "default" else f"{path}?project={quote(project)}"
-
-
 def url_of(volume: Volume) -> str:
     """What a volume stands for: the instance, the image, or the custom volume itself."""
     if volume.type == "image":
         return f"/1.0/images/{volume.name}"
     if volume.type == "custom":
-        return _url(f"/1.0/storage-pools/{quote(volume.pool)}/volumes/custom/{quote(volume.name)}", volume.project)
-    return _url(f"/1.0/instances/{quote(volume.name)}", volume.project)
+        return volume_url(volume.pool, "custom", volume.name, volume.project)
+    return in_project(f"/1.0/instances/{quote(volume.name)}", volume.project)

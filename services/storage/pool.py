@@ -15,8 +15,7 @@ from chassis.change import Change
 from chassis.documents import check_if_match, document, empty, etag_of, read_body, render
 from chassis.events import lifecycle
 from chassis.listing import chunks, parse_filter, urls
-from chassis.operations import FAILURE, requestor_of
-from chassis.saga import Saga
+from chassis.operations import requestor_of
 from chassis.sagas import Sagas
 from chassis.store import Store
 from gen.nubibus.rest.v1 import rest_pb2
@@ -24,9 +23,8 @@ from gen.nubibus.storage.v1 import pool_pb2
 from rows.storage import POOL, Pool
 from services.storage.drivers import DRIVERS, available, driver_named
 from services.storage.parts import Parts
+from services.storage.running import Running
 from services.storage.sagas import pool as sagas
-
-CREATING = 600.0  # seconds that a client waits at most for a pool
 
 
 class PoolsPost(msgspec.Struct):
@@ -44,11 +42,11 @@ class PoolPut(msgspec.Struct):
 class Pools:
     service = "nubibus.storage.v1.Pools"
 
-    def __init__(self, store: Store, parts: Parts, sagas: Sagas) -> None:
+    def __init__(self, store: Store, parts: Parts, verbs: Sagas) -> None:
         self.store = store
         self.parts = parts
         self.places = parts.places
-        self.sagas = sagas
+        self.running = Running(verbs, store)
 
     # Documents.
 
@@ -109,20 +107,9 @@ class Pools:
             raise errors.Internal("Volatile keys cannot be set by the user")
         config = driver.complete(self.places.place(body.name, given))
         args = sagas.create_args(body.name, body.driver, body.description, config, str(uuid.uuid4()))
-        revision = await self._run(sagas.CREATE, args, body.name)
+        lock = ("storage-pool", "", body.name)
+        revision = await self.running.to_the_end(sagas.CREATE, args, "default", lock)
         return empty(location=sagas.url(body.name), revision=revision)
-
-    async def _run(self, saga: Saga, args: dict[str, Any], name: str) -> int:
-        """Run a saga to its end. Raises Internal with its reason when it fails."""
-        accepted = await self.sagas.accept(saga, args, locks=(("storage-pool", "", name),))
-        ended = await self.sagas.operations.wait(accepted.id, CREATING)
-        if ended.status_code >= FAILURE:
-            raise errors.Internal(ended.err)
-        if not ended.final:
-            raise errors.Unavailable(
-                f"{saga.description} takes longer than {CREATING:g}s; it goes on as operation {ended.id}"
-            )
-        return self.store.revision
 
     async def Put(self, request: pool_pb2.PutPoolRequest, call: Call) -> rest_pb2.Document:
         return await self._update(request, merge=False)
@@ -153,7 +140,8 @@ class Pools:
         pool = self.places.one(request.name).value
         if self.places.is_used(pool.name):
             raise errors.BadRequest("The storage pool is currently in use")
-        return empty(revision=await self._run(sagas.DELETE, sagas.delete_args(pool), pool.name))
+        lock = ("storage-pool", "", pool.name)
+        return empty(revision=await self.running.to_the_end(sagas.DELETE, sagas.delete_args(pool), "default", lock))
 
     # For other services.
 

@@ -1,139 +1,68 @@
-"""Volumes: what REST shows of them, and what other services ask of them (services/storage/placing.py does that)."""
+"""Volumes over REST: what is shown of all, and what may be done to custom ones."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable
-from typing import Any
-from urllib.parse import quote
+from typing import Any, ClassVar
+
+import msgspec
 
 from chassis import errors
 from chassis.calls import Call
-from chassis.documents import document, render, timestamp
+from chassis.change import Change
+from chassis.documents import answer, check_if_match, document, empty, etag_of, read_body, render, timestamp
+from chassis.events import lifecycle
+from chassis.key_types import quote
 from chassis.kinds import Versioned
 from chassis.listing import chunks, parse_filter, urls
+from chassis.operations import requestor_of
+from chassis.saga import Saga
+from chassis.sagas import Sagas
 from chassis.store import Store
 from gen.nubibus.rest.v1 import rest_pb2
 from gen.nubibus.storage.v1 import volume_pb2
-from rows.control import PROJECT
-from rows.storage import Volume, VolumeSnapshot
+from rows.storage import VOLUME, Volume, VolumeSnapshot
+from services.storage import custom
+from services.storage.content import resize_content
 from services.storage.drivers import VolumeName
 from services.storage.drivers.volume import FOLDERS
+from services.storage.holders import Holders
 from services.storage.parts import Parts
+from services.storage.placed import PlacedVolumes
 from services.storage.places import url_of
 from services.storage.placing import Placing
-from services.storage.reading import as_tar, read_metadata
+from services.storage.running import Running
+from services.storage.sagas import snapshot as snapshot_sagas
+from services.storage.sagas import volume as sagas
+from services.storage.urls import snapshot_url, volume_url
 
 
-def url(volume: Volume) -> str:
-    path = f"/1.0/storage-pools/{quote(volume.pool)}/volumes/{volume.type}/{quote(volume.name)}"
-    return path if volume.project == "default" else f"{path}?project={quote(volume.project)}"
+def url(row: Volume) -> str:
+    return volume_url(row.pool, row.type, row.name, row.project)
 
 
-def snapshot_url(row: VolumeSnapshot) -> str:
-    volume = f"/1.0/storage-pools/{quote(row.pool)}/volumes/{row.type}/{quote(row.volume)}"
-    path = f"{volume}/snapshots/{quote(row.name)}"
-    return path if row.project == "default" else f"{path}?project={quote(row.project)}"
+def editable(row: Volume) -> list[Any]:
+    return [row.name, row.type, row.config, row.description]
 
 
-def _name(ref: volume_pb2.VolumeRef) -> VolumeName:
-    return VolumeName.of(ref.type, ref.project or "default", ref.name)
+class Volumes(PlacedVolumes):
+    service: ClassVar[str] = "nubibus.storage.v1.Volumes"
 
+    def __init__(self, store: Store, parts: Parts, placing: Placing, verbs: Sagas, holders: Holders) -> None:
+        super().__init__(store, parts, placing)
+        self.running = Running(verbs, store)
+        self.holders = holders
 
-class Volumes:
-    service = "nubibus.storage.v1.Volumes"
+    # What is shown.
 
-    def __init__(self, store: Store, parts: Parts, placing: Placing) -> None:
-        self.store = store
-        self.parts = parts
-        self.places = parts.places
-        self.placing = placing
-        self.projects = store.mirror(PROJECT)
-
-    # What other services ask for.
-
-    async def Ensure(self, request: volume_pb2.EnsureRequest, call: Call) -> volume_pb2.PlacedVolume:
-        pool = request.volume.pool
-        copy = None
-        if request.WhichOneof("source") == "copy":
-            copy = request.copy.pool or pool, _name(request.copy)
-        path = await self.placing.ensure(
-            pool,
-            _name(request.volume),
-            image=request.image,
-            copy=copy,
-            config=dict(request.config),
-            description=request.description,
-            content_type=request.content_type or "filesystem",
-        )
-        return volume_pb2.PlacedVolume(path=str(path), content_type=request.content_type or "filesystem")
-
-    async def Mount(self, request: volume_pb2.VolumeRef, call: Call) -> volume_pb2.PlacedVolume:
-        path = await self.placing.mount(request.pool, _name(request))
-        row = self.places.volumes.get(request.pool, request.project or "default", request.type, request.name)
-        return volume_pb2.PlacedVolume(path=str(path), content_type=row.value.content_type if row else "filesystem")
-
-    async def Unmount(self, request: volume_pb2.VolumeRef, call: Call) -> rest_pb2.Empty:
-        await self.placing.unmount(request.pool, _name(request))
-        return rest_pb2.Empty()
-
-    async def Remove(self, request: volume_pb2.VolumeRef, call: Call) -> rest_pb2.Empty:
-        await self.placing.remove(request.pool, _name(request))
-        return rest_pb2.Empty()
-
-    async def Rename(self, request: volume_pb2.RenameRequest, call: Call) -> volume_pb2.PlacedVolume:
-        old = _name(request.volume)
-        target = VolumeName.of(old.type, request.new_project or old.project, request.new_name)
-        path = await self.placing.rename(request.volume.pool, old, target)
-        return volume_pb2.PlacedVolume(path=str(path))
-
-    async def Usage(self, request: volume_pb2.VolumeRef, call: Call) -> volume_pb2.VolumeUsage:
-        found = await self.placing.usage(request.pool, _name(request))
-        if found is None:
-            return volume_pb2.VolumeUsage(known=False)
-        return volume_pb2.VolumeUsage(used=found.used, total=found.total, known=True)
-
-    async def SetQuota(self, request: volume_pb2.QuotaRequest, call: Call) -> rest_pb2.Empty:
-        await self.placing.set_quota(request.volume.pool, _name(request.volume), request.size)
-        return rest_pb2.Empty()
-
-    async def Snapshot(self, request: volume_pb2.SnapshotRequest, call: Call) -> rest_pb2.Empty:
-        await self.placing.snapshot(request.volume.pool, _name(request.volume), request.name)
-        return rest_pb2.Empty()
-
-    async def Restore(self, request: volume_pb2.SnapshotRequest, call: Call) -> rest_pb2.Empty:
-        await self.placing.restore(request.volume.pool, _name(request.volume), request.name)
-        return rest_pb2.Empty()
-
-    async def Read(self, request: volume_pb2.ReadRequest, call: Call) -> AsyncIterator[volume_pb2.ReadChunk]:
-        ref = request.volume
-        path = await self.placing.mount(ref.pool or self._pool_of(ref), _name(ref))
-        metadata = await asyncio.to_thread(read_metadata, path)
-        yield volume_pb2.ReadChunk(metadata=metadata)
-        async for piece in as_tar(path):
-            yield volume_pb2.ReadChunk(data=piece)
-
-    def _pool_of(self, ref: volume_pb2.VolumeRef) -> str:
-        """Where the volume of an instance lies; its name is taken once in a project."""
-        name = _name(ref)
-        for row in self.places.volumes.select():
-            if (row.value.project, row.value.type, row.value.name) == (name.project, name.type, name.name):
-                return row.value.pool
-        raise errors.NotFound("Storage pool volume not found")
-
-    # What REST shows.
-
-    def effective_project(self, project: str, type_: str) -> str:
+    def project_of(self, project: str, type_: str) -> str:
         """Where a project's volumes of a type are: custom ones may belong to the default project."""
         project = project or "default"
-        row = self.projects.get(project)
-        if row is None and project != "default":
+        if project != "default" and self.holders.projects.get(project) is None:
             raise errors.NotFound("Project not found")
         if type_ == "image":
             return "default"
-        if type_ != "custom" or project == "default" or row is None:
-            return project
-        return project if row.value.config.get("features.storage.volumes", "true") == "true" else "default"
+        return self.holders.volumes_project(project) if type_ == "custom" else project
 
     def document(self, row: Volume) -> dict[str, Any]:
         return {
@@ -141,7 +70,7 @@ class Volumes:
             "description": row.description,
             "name": row.name,
             "type": row.type,
-            "used_by": self.used_by(row),
+            "used_by": self.holders.used_by(row) if row.type == "custom" else [url_of(row)],
             "location": row.member,
             "content_type": row.content_type,
             "project": row.project,
@@ -149,6 +78,7 @@ class Volumes:
         }
 
     def snapshot_document(self, row: VolumeSnapshot, volume: Volume) -> dict[str, Any]:
+        """A snapshot as an entry of the list of volumes."""
         return {
             **self.document(volume),
             "config": dict(sorted(row.config.items())),
@@ -157,32 +87,24 @@ class Volumes:
             "created_at": timestamp(row.created_at),
         }
 
-    def used_by(self, row: Volume) -> list[str]:
-        return [] if row.type == "custom" else [url_of(row)]
-
-    @staticmethod
-    def editable(row: Volume) -> list[Any]:
-        return [row.name, row.type, row.config, row.description]
-
-    def one(self, request: volume_pb2.VolumeRequest) -> Versioned[Volume]:
-        self.places.one(request.pool)
-        if request.type not in FOLDERS:
+    def one(self, pool: str, project: str, type_: str, name: str) -> Versioned[Volume]:
+        self.places.one(pool)
+        if type_ not in FOLDERS:
             raise errors.BadRequest("Invalid storage volume type name")
-        project = self.effective_project(request.project, request.type)
-        row = self.places.volumes.get(request.pool, project, request.type, request.name)
+        row = self.places.volumes.get(pool, self.project_of(project, type_), type_, name)
         if row is None:
             raise errors.NotFound("Storage pool volume not found")
         return row
 
     async def Get(self, request: volume_pb2.VolumeRequest, call: Call) -> rest_pb2.Document:
-        row = self.one(request)
-        return document(self.document(row.value), editable=self.editable(row.value), revision=self.store.revision)
+        row = self.one(request.pool, request.project, request.type, request.name).value
+        return document(self.document(row), editable=editable(row), revision=self.store.revision)
 
     async def State(self, request: volume_pb2.VolumeRequest, call: Call) -> rest_pb2.Document:
         if request.type == "image":
-            raise errors.BadRequest("Invalid storage volume type")
-        row = self.one(request).value
-        found = await self.placing.usage(row.pool, VolumeName.of(row.type, row.project, row.name))
+            raise errors.BadRequest('Invalid storage volume type "image"')
+        row = self.one(request.pool, request.project, request.type, request.name).value
+        found = await self.placing.usage(row.pool, custom.name_of(row))
         if found is None:
             raise errors.Internal("Not supported")
         used = {"used": found.used} if found.used else {}
@@ -213,11 +135,177 @@ class Volumes:
     def _of_type(self, request: volume_pb2.ListVolumesRequest, type_: str) -> Iterable[Versioned[Volume]]:
         if request.all_projects:
             return (row for row in self.places.volumes_in(request.pool) if row.value.type == type_)
-        return self.places.volumes.select(request.pool, self.effective_project(request.project, type_), type_)
+        return self.places.volumes.select(request.pool, self.project_of(request.project, type_), type_)
 
     def _entries(self, row: Volume) -> list[tuple[str, dict[str, Any]]]:
         """A volume and its snapshots, as (URL, document)."""
         snapshots = self.places.snapshots.select(row.pool, row.project, row.type, row.name)
-        ordered = [snapshot.value for snapshot in sorted(snapshots, key=lambda s: s.value.created_at)]
-        shown = [(snapshot_url(snapshot), self.snapshot_document(snapshot, row)) for snapshot in ordered]
+        ordered = [found.value for found in sorted(snapshots, key=lambda s: s.value.created_at)]
+        shown = [
+            (snapshot_url(s.pool, s.type, s.volume, s.name, s.project), self.snapshot_document(s, row)) for s in ordered
+        ]
         return [(url(row), self.document(row)), *shown]
+
+    # Making and copying.
+
+    async def CreateAny(self, request: volume_pb2.CreateVolumeRequest, call: Call) -> rest_pb2.Answer:
+        body: custom.VolumesPost = read_body(request.body, custom.VolumesPost)
+        return await self._create(request, body, body.type)
+
+    async def Create(self, request: volume_pb2.CreateVolumeRequest, call: Call) -> rest_pb2.Answer:
+        body: custom.VolumesPost = read_body(request.body, custom.VolumesPost)
+        return await self._create(request, body, request.type)
+
+    async def _create(
+        self, request: volume_pb2.CreateVolumeRequest, body: custom.VolumesPost, type_: str
+    ) -> rest_pb2.Answer:
+        custom.refuse_name(body.name)
+        custom.refuse_type(type_)
+        content_type = custom.content_type_of(body.content_type)
+        self.places.one(request.pool)
+        target = VolumeName("custom", self.project_of(request.project, "custom"), body.name)
+        source = body.source or custom.VolumeSource()
+        if source.type == "copy":
+            return await self._copy(request, body, source, target)
+        if source.type not in ("", "none"):
+            if source.type == "migration":
+                raise errors.NotImplementedHere("Copying volumes between servers is not supported yet")
+            raise errors.BadRequest(f"Unknown source type {quote(source.type)}")
+        await self._refuse_taken(request.pool, target)
+        pool = self.places.one(request.pool).value
+        config = custom.completed(pool, content_type, body.config or {})
+        custom.validate(pool, target, config)
+        args = {
+            "target": sagas.spot(request.pool, target),
+            "content_type": content_type,
+            "config": config,
+            "description": body.description,
+        }
+        lock = custom.lock_of(request.pool, target)
+        revision = await self.running.to_the_end(sagas.CREATE, args, target.project, lock)
+        return answer(rest_pb2.Document(json=b"{}", revision=revision))
+
+    async def _refuse_taken(self, pool: str, volume: VolumeName) -> None:
+        taken = self.places.volumes.get(pool, volume.project, volume.type, volume.name) is not None
+        if taken or await self.places.driver(pool).exists(volume):
+            raise errors.Conflict("Volume by that name already exists")
+
+    async def _copy(
+        self,
+        request: volume_pb2.CreateVolumeRequest,
+        body: custom.VolumesPost,
+        source: custom.VolumeSource,
+        target: VolumeName,
+    ) -> rest_pb2.Answer:
+        pool, project = source.pool or request.pool, self.project_of(source.project or request.project, "custom")
+        name, _, snapshot = source.name.partition("/")
+        row = self.one(pool, project, "custom", name).value
+        if snapshot and self.places.snapshots.get(pool, project, "custom", name, snapshot) is None:
+            raise errors.NotFound("Storage pool volume not found")
+        existing = self.places.volumes.get(request.pool, target.project, "custom", target.name)
+        if existing is None or not source.refresh:
+            await self._refuse_taken(request.pool, target)
+        wanted = [] if source.volume_only or snapshot else self._snapshots_of(row)
+        args = {
+            "source": {"pool": pool, "project": project, "name": source.name},
+            "target": sagas.spot(request.pool, target),
+            "content_type": row.content_type,
+            "config": custom.completed(
+                self.places.one(request.pool).value, row.content_type, body.config or row.config
+            ),
+            "description": body.description or row.description,
+            "snapshots": wanted,
+        }
+        if existing is not None:
+            has = set(self._snapshots_of(existing.value))
+            args["snapshots"] = [name for name in wanted if name not in has]
+        locks = {custom.lock_of(request.pool, target), custom.lock_of(pool, custom.name_of(row))}
+        verb = sagas.REFRESH if existing is not None else sagas.COPY
+        return await self.running.accepted(verb, args, request.project, *sorted(locks))
+
+    def _snapshots_of(self, row: Volume) -> list[str]:
+        """Names, the oldest first."""
+        found = self.places.snapshots.select(row.pool, row.project, row.type, row.name)
+        return [snapshot.value.name for snapshot in sorted(found, key=lambda s: s.value.created_at)]
+
+    # Changing.
+
+    async def Put(self, request: volume_pb2.PutVolumeRequest, call: Call) -> rest_pb2.Document:
+        return await self._update(request, merge=False)
+
+    async def Patch(self, request: volume_pb2.PutVolumeRequest, call: Call) -> rest_pb2.Document:
+        return await self._update(request, merge=True)
+
+    async def _update(self, request: volume_pb2.PutVolumeRequest, *, merge: bool) -> rest_pb2.Document:
+        row = self.one(request.pool, request.project, request.type, request.name)
+        check_if_match(request.if_match, etag_of(editable(row.value)))
+        body: custom.VolumePut = read_body(request.body, custom.VolumePut)
+        if body.restore:
+            return await self._restore(row.value, body.restore)
+        volume = custom.name_of(row.value)
+        config = custom.changed_config(row.value.config, body, merge=merge)
+        custom.validate(self.places.one(request.pool).value, volume, config)
+        if config.get("size") != row.value.config.get("size"):
+            driver = self.places.driver(request.pool)
+            await resize_content(driver, volume, row.value.content_type, custom.size_of(config))
+        kept = row.value.description if merge else ""
+        description = body.description if isinstance(body.description, str) else kept
+        changed = msgspec.structs.replace(row.value, config=config, description=description)
+        change = Change().put(VOLUME, changed, expect=row.revision)
+        event = lifecycle("storage-volume-updated", url(changed), project=changed.project, requestor=requestor_of())
+        return empty(revision=await self.store.commit(change.event(event)))
+
+    async def _restore(self, row: Volume, snapshot: str) -> rest_pb2.Document:
+        if row.type != "custom":
+            raise errors.BadRequest(f"Volumes of type {quote(row.type)} are restored with their instance")
+        if self.places.snapshots.get(row.pool, row.project, row.type, row.name, snapshot) is None:
+            raise errors.NotFound("Snapshot not found")
+        self._refuse_running(row, "Cannot restore custom volume used by running instances")
+        args = {"pool": row.pool, "project": row.project, "volume": row.name, "name": snapshot}
+        lock = custom.lock_of(row.pool, custom.name_of(row))
+        return empty(revision=await self.running.to_the_end(snapshot_sagas.RESTORE, args, row.project, lock))
+
+    def _refuse_running(self, row: Volume, text: str) -> None:
+        if any(self.holders.running(row)):
+            raise errors.Internal(text)
+
+    async def Move(self, request: volume_pb2.ChangeVolumeRequest, call: Call) -> rest_pb2.Answer:
+        body: custom.VolumePost = read_body(request.body, custom.VolumePost)
+        custom.refuse_name(body.name)
+        if request.type != "custom":
+            raise errors.BadRequest(f"Renaming storage volumes of type {quote(request.type)} is not allowed")
+        if body.migration:
+            raise errors.NotImplementedHere("Moving volumes between servers is not supported yet")
+        row = self.one(request.pool, request.project, request.type, request.name).value
+        pool = body.pool or request.pool
+        self.places.one(pool)
+        project = self.project_of(body.project, "custom") if body.project else row.project
+        target = VolumeName("custom", project, body.name)
+        await self._refuse_taken(pool, target)
+        self._refuse_running(row, "Volume is still in use by running instances")
+        if self.holders.used_by(row):
+            raise errors.BadRequest("The volume is still in use by a device; remove the device first")
+        args: dict[str, Any] = {"source": sagas.spot(row.pool, custom.name_of(row)), "target": sagas.spot(pool, target)}
+        locks = (custom.lock_of(row.pool, custom.name_of(row)), custom.lock_of(pool, target))
+        if not body.pool and not body.project:
+            revision = await self.running.to_the_end(sagas.RENAME, args, row.project, *locks)
+            location = volume_url(pool, "custom", target.name, target.project)
+            return answer(empty(location=location, revision=revision))
+        more = {"content_type": row.content_type, "config": row.config, "description": row.description}
+        verb: Saga = sagas.MOVE_WITHIN if pool == row.pool else sagas.MOVE
+        args = {**args, **more, "snapshots": self._snapshots_of(row)}
+        return await self.running.accepted(verb, args, request.project, *locks)
+
+    async def Delete(self, request: volume_pb2.VolumeRequest, call: Call) -> rest_pb2.Document:
+        row = self.one(request.pool, request.project, request.type, request.name).value
+        if row.type not in ("custom", "image"):
+            raise errors.BadRequest(f"Storage volumes of type {quote(row.type)} cannot be deleted with the storage API")
+        if row.type == "image":
+            await self.placing.remove(row.pool, custom.name_of(row))
+            return empty(revision=self.store.revision)
+        if self.holders.used_by(row):
+            raise errors.BadRequest("The storage volume is still in use")
+        volume = custom.name_of(row)
+        args = {"target": sagas.spot(row.pool, volume)}
+        lock = custom.lock_of(row.pool, volume)
+        return empty(revision=await self.running.to_the_end(sagas.DELETE, args, row.project, lock))

@@ -83,6 +83,15 @@ async def copy_tree(source: Path, target: Path, *, bwlimit: int = 0) -> None:
         raise full_or(failure) from None
 
 
+async def sync_tree(source: Path, target: Path) -> None:
+    """Make a folder hold exactly what another holds."""
+    flags = ("-aHAXS", "--numeric-ids", "--devices", "--specials", "--delete")
+    try:
+        await Command("rsync", *flags, "--", f"{source}/", f"{target}/").run(timeout=LONG)
+    except Failed as failure:
+        raise full_or(failure) from None
+
+
 def full_or(failure: Failed) -> errors.Internal:
     """The failure, in LXD's words if the disk is full."""
     if "No space left on device" in failure.stderr or "Disk quota exceeded" in failure.stderr:

@@ -181,7 +181,7 @@ class BtrfsDriver(TreeDriver):
                 await fill(work)
             if volume.type != "custom":
                 work.chmod(volume.mode)
-            if volume.type == "image":
+            if volume.type == "image" or volume.snapshot:
                 await subvolumes.freeze(work)
         except BaseException:
             await self._erase(work)

@@ -1,0 +1,270 @@
+"""Custom volumes: make, copy, move, rename, delete.
+
+Args name volumes as {pool, project, name}; all are of type custom. A volume's own name is taken only when it is whole, so a step that
+finds the name taken finds what it has made itself: the operation holds the lock of that name, and it was free when it was accepted.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import structlog
+
+from chassis import errors
+from chassis.events import Event, lifecycle
+from chassis.saga import Context, Saga, Step
+from chassis.store import Change
+from rows.storage import VOLUME, VOLUME_SNAPSHOT, Volume, VolumeSnapshot
+from services.storage.content import make_content, resize_content
+from services.storage.custom import size_of
+from services.storage.drivers import Driver, VolumeName, host
+from services.storage.parts import Parts
+from services.storage.placing import copying
+from services.storage.urls import volume_url
+
+log = structlog.get_logger(__name__)
+Spot = dict[str, str]
+
+
+def spot(pool: str, volume: VolumeName) -> Spot:
+    return {"pool": pool, "project": volume.project, "name": volume.name}
+
+
+def _volume(at: Spot) -> VolumeName:
+    return VolumeName("custom", at["project"], at["name"])
+
+
+def _key(at: Spot) -> tuple[str, str, str, str]:
+    return at["pool"], at["project"], "custom", at["name"]
+
+
+def _driver(ctx: Context, at: Spot) -> Driver:
+    parts: Parts = ctx.parts
+    return parts.places.driver(at["pool"])
+
+
+def _event(ctx: Context, action: str, at: Spot, context: dict[str, Any] | None = None) -> Event:
+    source = volume_url(at["pool"], "custom", at["name"], at["project"])
+    return lifecycle(action, source, project=at["project"], context=context, requestor=ctx.operation.requestor)
+
+
+async def _remove_target(ctx: Context) -> None:
+    await _driver(ctx, ctx.args["target"]).remove(_volume(ctx.args["target"]))
+
+
+# Make.
+
+
+async def _make(ctx: Context) -> None:
+    target, config = ctx.args["target"], ctx.args["config"]
+    driver, volume = _driver(ctx, target), _volume(target)
+    if not await driver.exists(volume):
+        await driver.make(volume, make_content(ctx.args["content_type"], size_of(config)))
+    await resize_content(driver, volume, ctx.args["content_type"], size_of(config))
+
+
+def _row(ctx: Context, content_type: str) -> Volume:
+    target = ctx.args["target"]
+    return Volume(
+        pool=target["pool"],
+        project=target["project"],
+        type="custom",
+        name=target["name"],
+        content_type=content_type,
+        description=ctx.args["description"],
+        config=ctx.args["config"],
+        created_at=datetime.now(UTC),
+        member=ctx.parts.member,
+    )
+
+
+def _made(ctx: Context, change: Change) -> None:
+    change.put(VOLUME, _row(ctx, ctx.args["content_type"]), expect=0)
+    change.event(_event(ctx, "storage-volume-created", ctx.args["target"], {"type": "custom"}))
+
+
+CREATE = Saga(
+    "storage-volume.create",
+    steps=(Step("make", _make, _remove_target),),
+    description="Creating storage volume",
+    finish=_made,
+)
+
+
+# Copy.
+
+
+async def _copy_one(ctx: Context, source: VolumeName, target: VolumeName) -> None:
+    """A volume or a snapshot; nothing happens if it is there."""
+    there, here = _driver(ctx, ctx.args["source"]), _driver(ctx, ctx.args["target"])
+    if await here.exists(target):
+        return
+    if there.place.name == here.place.name:
+        await here.copy(source, target)
+    else:
+        await here.make(target, copying(await there.mount(source)))
+
+
+def _source(ctx: Context) -> VolumeName:
+    source = ctx.args["source"]
+    return VolumeName.of("custom", source["project"], source["name"])
+
+
+async def _copy_snapshots(ctx: Context) -> None:
+    source, target = _source(ctx), _volume(ctx.args["target"])
+    for name in ctx.args["snapshots"]:
+        await _copy_one(ctx, source.at(name), target.at(name))
+
+
+async def _copy(ctx: Context) -> None:
+    target = _volume(ctx.args["target"])
+    await _copy_one(ctx, _source(ctx), target)
+    here = _driver(ctx, ctx.args["target"])
+    await resize_content(here, target, ctx.args["content_type"], size_of(ctx.args["config"]))
+
+
+def _snapshot_rows(ctx: Context) -> list[VolumeSnapshot]:
+    """The rows of the source's snapshots as those of the target's."""
+    parts: Parts = ctx.parts
+    target = ctx.args["target"]
+    rows = parts.places.snapshots.select(*_key({**ctx.args["source"], "name": _source(ctx).name}))
+    return [
+        msgspec.structs.replace(row.value, pool=target["pool"], project=target["project"], volume=target["name"])
+        for row in rows
+        if row.value.name in ctx.args["snapshots"]
+    ]
+
+
+def _copied(ctx: Context, change: Change) -> None:
+    _made(ctx, change)
+    for row in _snapshot_rows(ctx):
+        change.put(VOLUME_SNAPSHOT, row, expect=0)
+
+
+COPY = Saga(
+    "storage-volume.copy",
+    steps=(
+        Step("snapshots", _copy_snapshots, _remove_target),
+        Step("copy", _copy, _remove_target),
+    ),
+    description="Copying storage volume",
+    finish=_copied,
+)
+
+
+# Refresh: the content of an existing volume becomes that of its source, and the snapshots that it lacks are copied.
+
+
+async def _refresh(ctx: Context) -> None:
+    there = await _driver(ctx, ctx.args["source"]).mount(_source(ctx))
+    here = await _driver(ctx, ctx.args["target"]).mount(_volume(ctx.args["target"]))
+    await host.sync_tree(there, here)
+
+
+async def _drop_copied_snapshots(ctx: Context) -> None:
+    target = ctx.args["target"]
+    for name in ctx.args["snapshots"]:
+        await _driver(ctx, target).remove(_volume(target).at(name))
+
+
+def _refreshed(ctx: Context, change: Change) -> None:
+    for row in _snapshot_rows(ctx):
+        change.put(VOLUME_SNAPSHOT, row, expect=0)
+    change.event(_event(ctx, "storage-volume-updated", ctx.args["target"]))
+
+
+REFRESH = Saga(
+    "storage-volume.refresh",
+    steps=(
+        Step("snapshots", _copy_snapshots, _drop_copied_snapshots),
+        Step("refresh", _refresh),
+    ),
+    description="Copying storage volume",
+    finish=_refreshed,
+)
+
+
+# Move: within a pool a rename, else a copy and then the removal of the source.
+
+
+async def _rename(ctx: Context) -> None:
+    await _driver(ctx, ctx.args["source"]).rename(_volume(ctx.args["source"]), _volume(ctx.args["target"]))
+
+
+async def _rename_back(ctx: Context) -> None:
+    driver, source = _driver(ctx, ctx.args["source"]), _volume(ctx.args["source"])
+    if not await driver.exists(source):
+        await driver.rename(_volume(ctx.args["target"]), source)
+
+
+async def _remove_source(ctx: Context) -> None:
+    """The target is whole: what cannot be removed now must not undo it."""
+    try:
+        await _driver(ctx, ctx.args["source"]).remove(_volume(ctx.args["source"]))
+    except errors.Unavailable:
+        raise
+    except errors.Fault as fault:
+        log.error("A moved volume cannot be removed from its old pool", volume=ctx.args["source"], reason=fault.text)
+
+
+def _moved(ctx: Context, change: Change) -> None:
+    parts: Parts = ctx.parts
+    source, target = ctx.args["source"], ctx.args["target"]
+    row = parts.places.volumes.get(*_key(source))
+    if row is None:
+        return
+    fields = {"pool": target["pool"], "project": target["project"]}
+    change.delete(VOLUME, row.key, expect=row.revision)
+    change.put(VOLUME, msgspec.structs.replace(row.value, name=target["name"], **fields), expect=0)
+    for snapshot in parts.places.snapshots.select(*_key(source)):
+        change.delete(VOLUME_SNAPSHOT, snapshot.key, expect=None)
+        change.put(VOLUME_SNAPSHOT, msgspec.structs.replace(snapshot.value, volume=target["name"], **fields), expect=0)
+    change.event(_event(ctx, "storage-volume-renamed", target, {"old_name": source["name"]}))
+
+
+RENAME = Saga(
+    "storage-volume.rename",
+    steps=(Step("rename", _rename, _rename_back),),
+    description="Renaming storage volume",
+    finish=_moved,
+)
+MOVE_WITHIN = Saga(
+    "storage-volume.move-within",
+    steps=(Step("rename", _rename, _rename_back),),
+    description="Moving storage volume",
+    finish=_moved,
+)
+MOVE = Saga(
+    "storage-volume.move",
+    steps=(
+        Step("snapshots", _copy_snapshots, _remove_target),
+        Step("copy", _copy, _remove_target),
+        Step("remove", _remove_source),
+    ),
+    description="Moving storage volume",
+    finish=_moved,
+)
+
+
+# Delete.
+
+
+def _deleted(ctx: Context, change: Change) -> None:
+    parts: Parts = ctx.parts
+    target = ctx.args["target"]
+    for row in parts.places.snapshots.select(*_key(target)):
+        change.delete(VOLUME_SNAPSHOT, row.key, expect=None)
+    change.delete(VOLUME, _key(target), expect=None)
+    change.event(_event(ctx, "storage-volume-deleted", target))
+
+
+DELETE = Saga(
+    "storage-volume.delete",
+    steps=(Step("remove", _remove_target),),
+    description="Deleting storage volume",
+    finish=_deleted,
+)
+
+SAGAS = (CREATE, COPY, REFRESH, RENAME, MOVE_WITHIN, MOVE, DELETE)

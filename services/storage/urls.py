@@ -1,0 +1,18 @@
+"""Where pools, volumes and snapshots are found over REST."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+
+def in_project(path: str, project: str) -> str:
+    return path if project == "default" else f"{path}?project={quote(project)}"
+
+
+def volume_url(pool: str, type_: str, name: str, project: str) -> str:
+    return in_project(f"/1.0/storage-pools/{quote(pool)}/volumes/{type_}/{quote(name)}", project)
+
+
+def snapshot_url(pool: str, type_: str, volume: str, name: str, project: str) -> str:
+    path = f"/1.0/storage-pools/{quote(pool)}/volumes/{type_}/{quote(volume)}/snapshots/{quote(name)}"
+    return in_project(path, project)
