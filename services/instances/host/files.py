@@ -99,6 +99,8 @@ class Tree:
             return await self._worker.do(work)
         except OSError as error:
             raise fault_of(error, path) from None
+        except ValueError as error:
+            raise BadRequest(f"Invalid path {path!r}: {error}") from None
 
     # -- ids
 

@@ -71,6 +71,7 @@ def start(job: Job, fds: list[int]) -> int:
 def attach(job: Job, fds: list[int]) -> int:
     """Run a command in a container and tell its pid and how it ended."""
     status, stdin, stdout, stderr = fds
+    begun, closes_on_exec = os.pipe()  # both do; once nobody holds it the command has its terminal and is itself
     options = {
         "stdin": stdin,
         "stdout": stdout,
@@ -83,8 +84,9 @@ def attach(job: Job, fds: list[int]) -> int:
     if pid < 0:
         say(status, "failed")
         return 1
-    for used in {0, 1, 2, stdin, stdout, stderr}:
+    for used in {0, 1, 2, stdin, stdout, stderr, closes_on_exec}:
         os.close(used)
+    os.read(begun, 1)
     say(status, f"pid {pid}")
     say(status, f"exit {await_end(pid, status)}")
     return 0

@@ -70,6 +70,7 @@ class World:
 def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Unpacked once; tests get copies."""
     folder = tmp_path_factory.mktemp("rootfs")
+    folder.chmod(0o755)
     tar = Tar()
     add_rootfs(tar)
     with tarfile.open(fileobj=io.BytesIO(tar.bytes())) as archive:
