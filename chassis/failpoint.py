@@ -2,8 +2,9 @@
 
 `NUBIBUS_FAILPOINT="instance.start:mount.do.after=kill"`; several are separated by commas. Points are `<step>.do.before|after`,
 `<step>.undo.before|after` and `finish.before|after`. Actions: `kill` (SIGKILL to this process), `fail` (the step raises), `hold` (see
-below). `NUBIBUS_FAILPOINT=@/path/file` reads the text from that file at each point; a point that fires removes the file first, so it
-fires once, also when the process comes back. `hold` then creates `/path/file.reached` and waits until that is removed.
+below). `NUBIBUS_FAILPOINT=@/path/file` reads the text from that file at each point; a point that fires is taken out of the file first,
+so it fires once, also when the process comes back; the last one takes the file along. `hold` then creates `/path/file.reached` and
+waits until that is removed.
 """
 
 from __future__ import annotations
@@ -28,17 +29,28 @@ async def failpoint(saga: str, point: str) -> None:
         text = path.read_text() if path else setting
     except OSError:
         return
-    action = _actions(text).get(f"{saga}:{point}")
+    actions = _actions(text)
+    action = actions.pop(f"{saga}:{point}", None)
     if action is None:
         return
     if path is not None:
-        path.unlink(missing_ok=True)
+        _keep(path, actions)
     await _act(action, f"{saga}:{point}", path)
 
 
 def _actions(text: str) -> dict[str, str]:
     pairs = (item.strip().partition("=") for item in text.split(",") if item.strip())
     return {point: action for point, _, action in pairs}
+
+
+def _keep(path: Path, actions: dict[str, str]) -> None:
+    """The file with what has not fired yet."""
+    if not actions:
+        path.unlink(missing_ok=True)
+        return
+    fresh = Path(f"{path}.new")
+    fresh.write_text(",".join(f"{point}={action}" for point, action in actions.items()))
+    fresh.replace(path)
 
 
 async def _act(action: str, point: str, path: Path | None) -> None:

@@ -260,11 +260,12 @@ class Operations:
         await self.end(id, status_code=CANCELLED)
 
     async def sweep(self) -> None:
-        """At the start of a service: its websocket operations of before have lost their connections."""
+        """At the start of a service: what no saga ran (websockets, commands) went with the process that ran it."""
         for row in self.rows.select():
             operation = row.value
-            if self.mine(operation) and operation.kind == "websocket" and not operation.final and not operation.saga:
-                await self.end(operation.id, err="The connection was lost when the service restarted")
+            if self.mine(operation) and operation.kind != "token" and not operation.final and not operation.saga:
+                lost = "connection" if operation.kind == "websocket" else "command"
+                await self.end(operation.id, err=f"The {lost} was lost when the service restarted")
 
     async def wait(self, id: str, timeout: float | None = None) -> Operation:
         """Until it is final; the operation as it is after `timeout` seconds."""

@@ -15,6 +15,7 @@ from chassis import errors, listing
 from chassis.calls import Call
 from chassis.documents import check_if_match, document, empty, etag_of, read_body, render
 from chassis.events import Event
+from chassis.failpoint import failpoint
 from chassis.key_types import quote
 from chassis.keys import Config
 from chassis.store import Change, Store, Versioned
@@ -131,12 +132,14 @@ class Networks:
         except errors.Conflict:
             raise errors.BadRequest("The network already exists") from None
         made = self._one(network.project, network.name)
+        await failpoint("network.create", "record.do.after")
         try:
             await self.keeper.establish_one(network)
         except errors.Fault:
             await self.keeper.remove(network)
             await self.store.commit(Change().delete(NETWORK, made.key, expect=made.revision))
             raise
+        await failpoint("network.create", "host.do.after")
         change = Change().put(NETWORK, replace(network, status=CREATED), expect=made.revision)
         return await self.store.commit(change.event(self._event("network-created", network, call)))
 
@@ -169,6 +172,7 @@ class Networks:
         change.event(self._event("network-updated", wanted, call))
         try:
             await self.keeper.establish_one(wanted, before=row.value)
+            await failpoint("network.update", "host.do.after")
             return await self.store.commit(change)
         except errors.Fault:
             await self.keeper.establish_one(row.value, before=wanted)
@@ -202,7 +206,9 @@ class Networks:
         change.event(self._event("network-renamed", wanted, call, {"old_name": old.name}))
         try:
             await self.host.run(_rename, found, old.name, wanted.name)
+            await failpoint("network.rename", "links.do.after")
             await self.keeper.establish_one(wanted)
+            await failpoint("network.rename", "host.do.after")
             return await self.store.commit(change)
         except (errors.Fault, *HOST_FAULTS) as fault:
             await self.host.run(_rename, found, wanted.name, old.name)
@@ -218,7 +224,9 @@ class Networks:
             going = replace(row.value, status=DELETING)
             await self.store.commit(Change().put(NETWORK, going, expect=row.revision))
             row = self._one(project, request.name)
+            await failpoint("network.delete", "record.do.after")
             await self.keeper.remove(going)
+            await failpoint("network.delete", "host.do.after")
             change = Change().delete(NETWORK, row.key, expect=row.revision)
             for forward in self.usage.forwards.select(project, request.name):
                 change.delete(NETWORK_FORWARD, forward.key, expect=forward.revision)

@@ -1,0 +1,77 @@
+"""`python -m tools.faults`: plays cases and prints the matrix."""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import sys
+from pathlib import Path
+
+from tools.faults import report
+from tools.faults.cases import Case, Outcome, Player, cases_of
+from tools.faults.scenes import of_sagas
+from tools.faults.subject import subject
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
+
+
+def every() -> list[Case]:
+    return [case for make in of_sagas() for case in cases_of(make)]
+
+
+def bounded() -> list[Case]:
+    """A few of each kind, with every victim: one case a scene, at another point and with another victim each time."""
+    chosen = []
+    for number, make in enumerate(of_sagas()):
+        cases = list(cases_of(make))
+        chosen.append(cases[(number * 7 + 4) % len(cases)])
+    return chosen
+
+
+def play(cases: list[Case], record: Path | None = None) -> list[Outcome]:
+    outcomes = []
+    with subject() as found:
+        player = Player(found)
+        for number, case in enumerate(cases, 1):
+            outcome = player.play(case)
+            outcomes.append(outcome)
+            if record is not None:
+                with record.open("a") as lines:
+                    lines.write(report.line(outcome) + "\n")
+            told = f"BROKEN {outcome.broken}" if outcome.broken else outcome.ended
+            print(f"[{number}/{len(cases)}] {case.name}: {told} ({outcome.seconds:.1f} s)", flush=True)
+    return outcomes
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="tools/faults", description=__doc__)
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--all", action="store_true", help="every case; docs/reliability.md gets the matrix")
+    choice.add_argument("--bounded", action="store_true", help="the share that ./test runs")
+    choice.add_argument("--only", metavar="PATTERN", help="cases whose name matches, as 'instance.start:* x owner'")
+    parser.add_argument(
+        "--record", type=Path, metavar="FILE", help="append each outcome to this file, as a line of JSON"
+    )
+    parser.add_argument(
+        "--write", nargs="+", type=Path, metavar="FILE", help="write the page from recorded outcomes and end"
+    )
+    parser.add_argument("--list", action="store_true", help="print their names and end")
+    options = parser.parse_args(arguments)
+    if options.write:
+        report.write(PAGE, report.read(options.write, every()))
+        return 0
+    cases = bounded() if options.bounded else every()
+    if options.only:
+        cases = [case for case in cases if fnmatch.fnmatch(case.name, options.only)]
+    if options.list:
+        print("\n".join(case.name for case in cases))
+        return 0
+    outcomes = play(cases, options.record)
+    print(report.matrix(outcomes))
+    if options.all:
+        report.write(PAGE, outcomes)
+    return any(outcome.broken for outcome in outcomes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

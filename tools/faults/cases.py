@@ -1,0 +1,194 @@
+"""One case: a scene, a point of its journal, a victim. Playing it tells what broke, or nothing."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tests.conformance.client import Answer, eventually
+from tools.faults import debris
+from tools.faults.scenes import Scene
+from tools.faults.subject import BUS, DEADLINE, STARTER, Subject, pause
+
+OWNER = "owner"
+SETTLE = 30.0  # seconds in which converging tasks must have put right what a kill left
+
+
+class Broken(Exception):
+    """A promise that was not kept."""
+
+
+@dataclass(frozen=True)
+class Case:
+    make: Callable[[], Scene]
+    point: str
+    victim: str
+
+    @property
+    def scene(self) -> Scene:
+        return self.make()
+
+    @property
+    def name(self) -> str:
+        return f"{self.scene.name}:{self.point} x {self.victim}"
+
+    @property
+    def undoing(self) -> bool:
+        return ".undo." in self.point
+
+
+def cases_of(make: Callable[[], Scene]) -> Iterator[Case]:
+    """Every point of a scene with every victim that it has to do with."""
+    scene = make()
+    points = [f"{step}.do.{side}" for step in scene.steps for side in ("before", "after")]
+    points += ["finish.before", "finish.after"]
+    points += [f"{step}.undo.{side}" for step in reversed(scene.undos) for side in ("before", "after")]
+    victims = [OWNER, "gateway", BUS, *([STARTER] if scene.starter else [])]
+    for point in points:
+        for victim in victims:
+            yield Case(make, point, victim)
+
+
+@dataclass
+class Outcome:
+    """What became of a case: `ended` is how the operation ended, `broken` what did not hold."""
+
+    case: Case
+    ended: str = ""
+    broken: str = ""
+    seconds: float = 0.0
+
+
+class Asking(threading.Thread):
+    """The request, on a thread of its own: it may never get an answer."""
+
+    def __init__(self, scene: Scene, subject: Subject) -> None:
+        super().__init__(daemon=True)
+        self.scene = scene
+        self.subject = subject
+        self.answer: Answer | None = None
+
+    def run(self) -> None:
+        try:
+            self.answer = self.scene.ask(self.subject)
+        except Exception:  # the connection died: what matters is what the log says
+            self.answer = None
+
+
+def _warm_up(subject: Subject) -> None:
+    """What is made once and kept (the unpacked image, folders) is there before the first look."""
+    name = subject.world.instance(start=True)
+    subject.world.remove_instance(name)
+
+
+class Player:
+    """Plays cases on one server, each from the same beginning."""
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+        _warm_up(subject)
+        self.before: Counter[str] = debris.look(subject)
+
+    def play(self, case: Case) -> Outcome:
+        outcome = Outcome(case)
+        began = time.monotonic()
+        scene = case.scene
+        try:
+            self._play(case, scene, outcome)
+        except Exception as error:
+            outcome.broken = f"{type(error).__name__}: {str(error)[:600]}"
+        finally:
+            self.subject.disarm()
+        self._clean(scene, outcome)
+        outcome.seconds = time.monotonic() - began
+        return outcome
+
+    def _play(self, case: Case, scene: Scene, outcome: Outcome) -> None:
+        subject = self.subject
+        subject.wait_ready()
+        scene.prepare(subject)
+        known = set(subject.rows())
+        action = "kill" if case.victim == OWNER else "hold"
+        failing = f"{scene.saga}:finish.before=fail," if case.undoing else ""
+        pid = subject.pid(scene.part if case.victim == OWNER else case.victim)
+        subject.arm(f"{failing}{scene.saga}:{case.point}={action}")
+        asking = Asking(scene, subject)
+        asking.start()
+        self._strike(case, scene, pid)
+        asking.join(DEADLINE)
+        outcome.ended = self._ended(scene, asking, known)
+        check = scene.achieved if outcome.ended == "Success" else scene.undone
+        if left := _settled(lambda: check(subject)):
+            raise Broken(f"after {outcome.ended}: {left}")
+        if case.undoing and outcome.ended == "Success":
+            raise Broken("it was to fail and succeeded")
+
+    def _strike(self, case: Case, scene: Scene, pid: int) -> None:
+        """Wait for the point and kill the victim there."""
+        subject = self.subject
+        if case.victim == OWNER:
+            eventually(subject.fired, DEADLINE, pause=0.005)
+            subject.wait_replaced(scene.part, pid)
+            return
+        eventually(subject.reached.exists, DEADLINE, pause=0.005)
+        struck = subject.kill(case.victim)
+        subject.wait_replaced(case.victim, struck)
+        subject.reached.unlink()
+
+    def _ended(self, scene: Scene, asking: Asking, known: set[str]) -> str:
+        """How the operation ended, asked under the id that was accepted."""
+        found = self._operation(scene, asking, known)
+        if found is None:
+            raise Broken("the operation was run and is not in the log")
+        deadline = time.monotonic() + DEADLINE
+        while time.monotonic() < deadline:
+            answer = self.subject.try_request("GET", f"/1.0/operations/{found}/wait?timeout=10")
+            if answer.status == 404:
+                raise Broken(f"operation {found} answers 404")
+            if answer.status == 200 and answer.metadata["status_code"] >= 200:
+                return "Success" if answer.metadata["status"] == "Success" else f"Failure ({answer.metadata['err']})"
+            pause()
+        raise Broken(f"operation {found} has not ended")
+
+    def _operation(self, scene: Scene, asking: Asking, known: set[str]) -> str | None:
+        if asking.answer is not None and asking.answer.status == 202:
+            return asking.answer.operation.rpartition("/")[2]
+        for name, row in eventually(self.subject.rows, DEADLINE).items():
+            if name.startswith("row.operation.") and name not in known and row.get("saga") == scene.saga:
+                return str(row["id"])
+        return None
+
+    def _clean(self, scene: Scene, outcome: Outcome) -> None:
+        """The objects can be deleted, and then the host is as it was."""
+        subject = self.subject
+        try:
+            subject.wait_ready()
+            scene.clear(subject)
+            left = _settled(self._difference)
+        except Exception as error:
+            left = f"cannot be cleared: {type(error).__name__}: {str(error)[:300]}"
+        if left:
+            outcome.broken = f"{outcome.broken}; left: {left}" if outcome.broken else f"left: {left}"
+            self.before = debris.look(subject)
+
+    def _difference(self) -> str:
+        now = debris.look(self.subject)
+        more, less = now - self.before, self.before - now
+        return ", ".join([*(f"+{line}" for line in more), *(f"-{line}" for line in less)])[:900]
+
+
+def _settled(problem: Callable[[], str]) -> str:
+    """What is wrong still when it has had its time."""
+    deadline = time.monotonic() + SETTLE
+    while True:
+        try:
+            found: Any = problem()
+        except AssertionError as error:
+            found = str(error)
+        if not found or time.monotonic() > deadline:
+            return str(found)
+        time.sleep(0.15)

@@ -1,0 +1,166 @@
+"""The server under test: its processes, its failpoint, its log."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from chassis.bus import Bus
+from tests.conformance import images
+from tests.conformance.client import Answer, Client, eventually
+from tests.conformance.servers import Nubibus
+from tests.conformance.world import Bridge, Ground, World, unique
+
+DEADLINE = 90.0
+STARTER = "starter"
+BUS = "nats"
+PARTS = ("gateway", "control", "instances", "storage", "network", "images", BUS)
+
+
+class Failing(Nubibus):
+    """A server whose parts look into a file for what shall go wrong."""
+
+    @property
+    def failpoint(self) -> Path:
+        return self.directory.parent / "failpoint"
+
+    def environment(self) -> dict[str, str]:
+        return {**super().environment(), "NUBIBUS_FAILPOINT": f"@{self.failpoint}"}
+
+
+class Subject:
+    """A running server with a pool, an image and a bridge."""
+
+    def __init__(self, server: Failing, world: World, bridge: Bridge) -> None:
+        self.server = server
+        self.world = world
+        self.bridge = bridge
+        self.directory = server.directory
+
+    @property
+    def api(self) -> Client:
+        return self.world.api
+
+    # Processes.
+
+    def pids(self) -> dict[str, int]:
+        """Of the parts, as the supervisor has them; 0 for one that does not run."""
+        with socket.socket(socket.AF_UNIX) as control:
+            control.settimeout(DEADLINE)
+            control.connect(str(self.directory / "run" / "supervisor.sock"))
+            control.sendall(b'{"do": "status"}\n')
+            answer = json.loads(control.makefile().readline())
+        return {part["name"]: int(part["pid"]) for part in answer["parts"]}
+
+    def pid(self, victim: str) -> int:
+        if victim != STARTER:
+            return self.pids().get(victim, 0)
+        parent = self.pids()["instances"]
+        children = Path(f"/proc/{parent}/task/{parent}/children")
+        for pid in map(int, children.read_text().split()) if parent and children.exists() else ():
+            with contextlib.suppress(OSError):
+                if b"forker.py" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    return pid
+        return 0
+
+    def kill(self, victim: str) -> int:
+        """kill -9; the pid that it had."""
+        pid = int(eventually(lambda: self.pid(victim), DEADLINE))
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def wait_replaced(self, victim: str, pid: int) -> None:
+        """Until another process has taken the place. A starter is only made when it is needed."""
+        if victim != STARTER:
+            eventually(lambda: self.pid(victim) not in (0, pid), DEADLINE)
+
+    def wait_ready(self) -> None:
+        """Until every part answers."""
+        eventually(lambda: not self.away(), DEADLINE)
+
+    def away(self) -> list[str]:
+        paths = ("/1.0/projects", "/1.0/instances", "/1.0/storage-pools", "/1.0/networks", "/1.0/images")
+        return [path for path in paths if self.try_request("GET", path).status != 200]
+
+    def try_request(self, method: str, path: str, body: Any = None) -> Answer:
+        """The answer; status 0 when no server answered."""
+        with contextlib.suppress(OSError, ConnectionError, Exception):
+            return self.api.request(method, path, body, timeout=DEADLINE)
+        return Answer(0, {}, b"")
+
+    # The failpoint.
+
+    def arm(self, text: str) -> None:
+        fresh = self.server.failpoint.with_suffix(".fresh")
+        fresh.write_text(text)
+        fresh.replace(self.server.failpoint)
+
+    def disarm(self) -> None:
+        self.server.failpoint.unlink(missing_ok=True)
+        self.reached.unlink(missing_ok=True)
+
+    @property
+    def reached(self) -> Path:
+        return Path(f"{self.server.failpoint}.reached")
+
+    def fired(self) -> bool:
+        return not self.server.failpoint.exists()
+
+    # The log.
+
+    def rows(self) -> dict[str, Any]:
+        """Every row that stands in the log, by its subject."""
+        return asyncio.run(_rows(self.directory))
+
+
+async def _rows(directory: Path) -> dict[str, Any]:
+    bus = Bus(directory, "faults")
+    await bus.connect(DEADLINE)
+    found: dict[str, Any] = {}
+    after = 0
+    try:
+        while page := await bus.page("row.>", after, 256):
+            after = page[-1].sequence
+            found.update({row.subject: json.loads(row.data) for row in page if row.data})
+    finally:
+        await bus.close()
+    return found
+
+
+@contextlib.contextmanager
+def subject() -> Iterator[Subject]:
+    """A server of its own; everything of it is gone afterwards."""
+    parent = Path(tempfile.mkdtemp(prefix="nub-faults-", dir=os.environ.get("NUBIBUS_TEST_TMP", "/tmp")))
+    parent.chmod(0o711)
+    server = Failing(parent / "d")
+    try:
+        server.start()
+        api = Client(server.socket)
+        pool = unique("pool")
+        api.post("/1.0/storage-pools", {"name": pool, "driver": "dir", "config": {}})
+        ground = Ground(api, pool, images.upload(api, images.unified_with({"faults": pool}, "tar.gz")))
+        world = World(ground)
+        try:
+            yield Subject(server, world, world.bridge())
+        finally:
+            server.failpoint.unlink(missing_ok=True)
+            with contextlib.suppress(
+                Exception
+            ):  # what is left is told by the cases, and the server's end clears the host
+                world.close()
+    finally:
+        server.close()
+
+
+def pause() -> None:
+    """Between two looks."""
+    time.sleep(0.01)
