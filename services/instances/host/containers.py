@@ -7,8 +7,6 @@ ended is told of once (`on_exit`), when its monitor is gone too, and with it its
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
 import shutil
 import signal
 from collections.abc import Callable, Mapping
@@ -18,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from chassis.errors import Internal
-from services.instances.host import cgroups, hotplug, layout, lxcconfig, preparation, process
+from services.instances.host import cgroups, hotplug, layout, lxcconfig, preparation, process, takeover
 from services.instances.host.cgroups import Groups, Machine
 from services.instances.host.idmap import IdMap, idmap_of_process
 from services.instances.host.places import Places
@@ -28,7 +26,6 @@ from services.instances.host.starter import Starter
 from services.instances.host.worker import Worker
 
 LINGER = 10.0  # seconds that a monitor may take to clear up after its init
-TAKE_OVER = 60.0  # seconds for starts that an earlier life of the service has begun
 FREEZING = 10.0
 POLL = 0.002
 STARTED = "started"  # what the child of a start says
@@ -68,13 +65,11 @@ class Containers:
         """Take over what runs; end what is neither running nor stopped; clear what dead ones have left."""
         self.places.make()
         self._host = await asyncio.to_thread(self._probe)
-        await asyncio.wait_for(asyncio.to_thread(self._await_starts), TAKE_OVER)
-        for folder, state, pid in await self._query(self.places.names()):
-            key = Key.of_folder(folder)
-            if state in ("RUNNING", "FROZEN", "FREEZING", "THAWED") and pid > 0 and self._adopt(key, pid):
-                continue
-            if state != "STOPPED":
-                await asyncio.to_thread(self._end_half_done, key, pid)
+        await asyncio.to_thread(takeover.await_starts, self.directory)
+        async for found in takeover.look(self.starter, self.directory, self.places.names()):
+            key = Key.of_folder(found.folder)
+            if not (found.alive and self._adopt(key, found.pid)) and not found.stopped:
+                await asyncio.to_thread(self.places.purge, key)
         await asyncio.to_thread(self._sweep)
 
     async def close(self) -> None:
@@ -86,31 +81,6 @@ class Containers:
             found.init.close()
             found.monitor.close()
         self._running.clear()
-
-    def _await_starts(self) -> None:
-        """Wait for the starts that an earlier life has begun: each holds a byte of this file locked."""
-        lock = os.open(self.directory / ".starting", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.lockf(lock, fcntl.LOCK_EX)
-        finally:
-            os.close(lock)
-
-    async def _query(self, folders: list[str]) -> list[tuple[str, str, int]]:
-        """Folder, liblxc's state and init pid of each."""
-        if not folders:
-            return []
-        status = await self.starter.submit({"job": "query", "names": folders, "path": str(self.directory)})
-        found: list[tuple[str, str, int]] = []
-        while (line := await status.line()) is not None:
-            folder, state, pid = line.rsplit(" ", 2)
-            found.append((folder, state, int(pid)))
-        return found
-
-    def _end_half_done(self, key: Key, pid: int) -> None:
-        with suppress(ProcessLookupError):
-            if pid > 0:
-                os.kill(pid, signal.SIGKILL)
-        self.places.purge(key)
 
     def _sweep(self) -> None:
         self.places.sweep(self._running)

@@ -27,6 +27,7 @@ MOST_FDS = 8
 FD_BYTES = 4
 CMSG_CLOEXEC = 0x40000000
 TIOCSCTTY = 0x540E
+PATIENCE = 3  # seconds
 NOT_FOUND, NOT_EXECUTABLE, LOST = 127, 126, 255
 STARTED = "started"
 SAFE_PATH = (
@@ -145,6 +146,7 @@ def become(command: list[str], environment: dict[str, str]) -> int:
 def query(job: Job, fds: list[int]) -> int:
     """State and init pid of containers, by liblxc's own means: lines `name state pid`."""
     for name in job["names"]:
+        signal.alarm(PATIENCE)  # the end of this process, if a monitor does not answer
         found = _lxc.Container(name, job["path"])
         say(fds[0], f"{name} {found.state} {found.init_pid}")
     return 0

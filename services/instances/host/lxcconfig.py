@@ -203,6 +203,8 @@ def _nics(spec: Spec) -> Iterator[Line]:
             yield f"lxc.net.{number}.hwaddr", nic.hwaddr
         if nic.mtu:
             yield f"lxc.net.{number}.mtu", str(nic.mtu)
+        for what, texts in (("address", nic.addresses), ("gateway", nic.gateways)):
+            yield from ((f"lxc.net.{number}.{'ipv6' if ':' in text else 'ipv4'}.{what}", text) for text in texts)
 
 
 def _raw(spec: Spec) -> str:

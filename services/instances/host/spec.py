@@ -38,6 +38,8 @@ class NicSpec:
     guest_name: str
     hwaddr: str = ""
     mtu: int = 0
+    addresses: tuple[str, ...] = ()  # "192.0.2.50/32", set at the start where the nic's type does so
+    gateways: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from chassis.errors import Internal
-from services.instances.host import process
+from services.instances.host import process, takeover
 from services.instances.host.console import command_socket
 from services.instances.host.idmap import both
 from services.instances.host.spec import Exit, Key, MountSpec, NicSpec
@@ -405,3 +406,30 @@ async def test_names_folders_and_renames(world: World) -> None:
     for _ in range(2):
         await world.containers.forget(other)
     assert not world.containers.folder(other).exists()
+
+
+async def test_a_monitor_that_hangs_does_not_hold_up_the_others(world: World) -> None:
+    stuck, fine = world.spec("a1"), world.spec("a2")
+    pid = await world.containers.start(stuck)
+    await world.containers.start(fine)
+    os.kill(process.parent(pid), signal.SIGSTOP)
+    await world.reopen()
+    assert world.containers.state(stuck.key) is None
+    assert world.containers.state(fine.key) is not None
+    assert not world.containers.groups(stuck.key).exist
+
+
+async def test_a_start_that_hangs_is_ended_by_the_next_life(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(takeover, "PATIENCE", 0.5)
+    script = (
+        "import fcntl, os, sys, time\n"
+        "f = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)\n"
+        "fcntl.lockf(f, fcntl.LOCK_EX, 1, os.getpid())\n"
+        "print('held', flush=True); time.sleep(1000)\n"
+    )
+    path = str(world.containers.directory / takeover.LOCKS)
+    with subprocess.Popen([sys.executable, "-c", script, path], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "held\n"
+        await world.reopen()
+        assert child.wait(20) == -signal.SIGKILL
