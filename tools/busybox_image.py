@@ -54,8 +54,9 @@ exit 0
 
 NET_UP = """\
 #!/bin/sh
-# net-up INTERFACE: bring it up and keep asking for a DHCPv4 lease in the background.
+# net-up INTERFACE: bring it up and keep asking for a DHCPv4 lease in the background, unless it was given an address already.
 ip link set "$1" up
+ip -4 address show dev "$1" | grep -q "inet " && exit 0
 exec udhcpc -b -t 3 -T 1 -A 2 -i "$1" -s /etc/udhcpc.script -x hostname:"$(hostname)" -O search >/dev/null 2>&1
 """
 

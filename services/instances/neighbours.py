@@ -114,6 +114,8 @@ class AttachedNic:
     mtu: int
     volatile: dict[str, str]
     guest_name: str
+    addresses: tuple[str, ...] = ()
+    gateways: tuple[str, ...] = ()
 
 
 class Nics:
@@ -121,8 +123,16 @@ class Nics:
 
     async def attach(self, nic: NicOf) -> AttachedNic:
         found = await rpc.call(NICS, "Attach", nic.spec, context=rpc.as_itself())
+        gateways = tuple(text for text in (found.ipv4_gateway, found.ipv6_gateway) if text)
         return AttachedNic(
-            found.host_name, found.peer_name, found.hwaddr, found.mtu, dict(found.volatile), found.guest_name
+            found.host_name,
+            found.peer_name,
+            found.hwaddr,
+            found.mtu,
+            dict(found.volatile),
+            found.guest_name,
+            tuple(found.addresses),
+            gateways,
         )
 
     async def detach(self, nic: NicOf) -> None:
@@ -134,9 +144,13 @@ class Nics:
     async def forget(self, nic: NicOf) -> None:
         await rpc.call(NICS, "Forget", nic.spec, context=rpc.as_itself())
 
-    async def validate(self, project: str, device: str, config: Mapping[str, str], instance_type: str) -> None:
+    async def validate(
+        self, project: str, instance: str, device: str, config: Mapping[str, str], instance_type: str
+    ) -> None:
         """Raises BadRequest naming key, value and rule."""
-        request = nic_pb2.NicRequest(project=project, config=dict(config), instance_type=instance_type, device=device)
+        request = nic_pb2.NicRequest(
+            project=project, config=dict(config), instance_type=instance_type, device=device, instance=instance
+        )
         await rpc.call(NICS, "Validate", request, context=rpc.as_itself())
 
 

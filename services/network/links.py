@@ -49,12 +49,13 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A route by an interface. `destination` is a subnet; `source` the preferred address."""
+    """A route by an interface. `destination` is a subnet; `source` the preferred address; `gateway` the next hop, if any."""
 
     destination: str
     source: str = ""
     protocol: int = PROTO_STATIC
     table: int = 254
+    gateway: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,11 +235,22 @@ class Links:
     def _route(self, index: int, route: Route) -> dict[str, Any]:
         wanted: dict[str, Any] = {"dst": route.destination, "oif": index, "proto": route.protocol, "table": route.table}
         wanted["family"] = socket.AF_INET6 if ":" in route.destination else socket.AF_INET
-        if wanted["family"] == socket.AF_INET:
+        if route.gateway:
+            wanted["gateway"] = route.gateway
+        elif wanted["family"] == socket.AF_INET:
             wanted["scope"] = 253
         if route.source:
             wanted["prefsrc"] = route.source
         return wanted
+
+    def neighbour(self, index: int, address: str) -> str:
+        """The MAC address that the kernel has learned for this address, "" if none answered (yet)."""
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        for message in self.route.get_neighbours(family=family, ifindex=index):
+            attributes = dict(message["attrs"])
+            if message["ifindex"] == index and attributes.get("NDA_DST") == address and not message["flags"] & 8:
+                return str(attributes.get("NDA_LLADDR") or "")
+        return ""
 
     def add_proxy(self, index: int, address: str) -> None:
         """Answer ARP or NDP for this address on the interface."""

@@ -75,6 +75,9 @@ class Nics:
             mtu=mtu,
             volatile=volatile,
             guest_name=guest_name,
+            addresses=wanted.guest.addresses,
+            ipv4_gateway=wanted.guest.ipv4_gateway,
+            ipv6_gateway=wanted.guest.ipv6_gateway,
         )
 
     async def _attach(self, asked: Asked, wanted: plan.Wanted) -> int:
@@ -166,12 +169,18 @@ class Nics:
         return found.value if found and found.value.type == "bridge" else None
 
     def _check(self, nic: Nic, network: Network | None) -> None:
-        others = self.usage.nics(network.project, network.name) if network else ()
+        others = list(self.usage.nics(network.project, network.name)) if network else self._beside(nic)
         asked = check.Asked(nic.config, network, nic.instance, nic.project, nic.device)
         try:
             check.check(asked, others)
         except ValueError as fault:
             raise errors.BadRequest(str(fault)) from None
+
+    def _beside(self, nic: Nic) -> list[Nic]:
+        """The other nics of its instance."""
+        row = self.usage.instances.get(nic.project, nic.instance)
+        nics = self.usage.nics_of(row.value) if row else ()
+        return [found for found in nics if found.device != nic.device]
 
     def _known(self, nic: Nic) -> Nic | None:
         """The nic as its instance's row has it now."""
@@ -196,6 +205,8 @@ class Nics:
         device = asked.nic.config
         if asked.nictype == "p2p":
             return plan.p2p(device, host_name=asked.host_name, hwaddr=asked.hwaddr)
+        if asked.nictype == "routed":
+            return plan.routed(device, host_name=asked.host_name, hwaddr=asked.hwaddr)
         mtu = Config(device)[keys.MTU]
         if asked.nictype == "macvlan":
             texts = Config(asked.network.config if asked.network else {})

@@ -30,14 +30,15 @@ class Nic(Inert):
             raise ValueError(f'Failed loading device "{device}": Unsupported device type')
 
     async def validate(self, parts: Parts, device: str, config: Texts, owner: Owner) -> None:
-        await parts.nics.validate(owner.project, device, config, owner.type)
+        await parts.nics.validate(owner.project, owner.instance, device, config, owner.type)
 
     async def attach(self, parts: Parts, device: str, config: Texts, owner: Owner) -> Attached:
         kept = owner.volatile
         found = await parts.nics.attach(_nic(device, config, owner, kept))
         guest = config.get("name") or kept.get("name") or found.guest_name or device
         changed = {**{key: kept[key] for key in KEPT if key in kept}, **found.volatile, "host_name": found.host_name}
-        return Attached(nic=NicSpec(found.peer_name, guest, found.hwaddr, found.mtu), volatile=changed)
+        spec = NicSpec(found.peer_name, guest, found.hwaddr, found.mtu, found.addresses, found.gateways)
+        return Attached(nic=spec, volatile=changed)
 
     async def detach(self, parts: Parts, device: str, config: Texts, owner: Owner) -> None:
         await parts.nics.detach(_nic(device, config, owner, owner.volatile))

@@ -9,7 +9,7 @@ from typing import Any
 from services.network import firewall, nftables
 from services.network.host import Host
 from services.network.links import Link, Route, write_sysctl
-from services.network.nics import filters, shaping
+from services.network.nics import filters, routed, shaping
 from services.network.nics.plan import Wanted
 
 DRAWN = re.compile(r"(veth|mac)[0-9a-f]{8}")
@@ -24,7 +24,11 @@ def attach(host: Host, wanted: Wanted) -> int:
         host.links.delete(wanted.host_name)
         link = None
     if link is None:
+        if wanted.host_addresses:
+            routed.check(host, wanted)
         _make(host, wanted)
+    if wanted.host_addresses:
+        routed.settle(host, wanted)
     change(host, wanted, fresh=link is None)
     mtu = wanted.mtu
     if not mtu and (made := host.links.get(wanted.peer_name)) is not None:
@@ -111,6 +115,8 @@ def _route(host: Host, wanted: Wanted, gone: Iterable[Route]) -> None:
 def detach(host: Host, wanted: Wanted) -> None:
     """Remove it; what is gone already is no error, and what another made is left alone."""
     shaping.remove(host, wanted.host_name)
+    if wanted.host_addresses:
+        routed.unsettle(host, wanted)
     link = host.links.get(wanted.host_name)
     if link is not None and _is_ours(host, link, wanted):
         host.links.delete(wanted.host_name)

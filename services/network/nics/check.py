@@ -55,9 +55,27 @@ def check(asked: Asked, others: Iterable[Nic]) -> str:
     _keys(nictype, device)
     if nictype == "bridged":
         _bridged(asked, list(others))
-    if nictype == "routed" and device.get("vlan") and not device.get("parent"):
-        raise ValueError("The vlan setting can only be used when combined with a parent interface")
+    if nictype == "routed":
+        _routed(asked, list(others))
     return nictype
+
+
+def _routed(asked: Asked, others: list[Nic]) -> None:
+    """`others` are the other nics of the instance."""
+    device, config = asked.device, Config(asked.device)
+    if device.get("vlan") and not device.get("parent"):
+        raise ValueError("The vlan setting can only be used when combined with a parent interface")
+    for address, routes in ((keys.ROUTED_IPV4, keys.IPV4_ROUTES), (keys.ROUTED_IPV6, keys.IPV6_ROUTES)):
+        found = config[address]
+        if config[routes] and not found:
+            raise ValueError(f"{routes.name} requires {address.name} to be set")
+        for number, text in enumerate(found):
+            if text in found[:number]:
+                raise ValueError(f'Duplicate address "{text}" in "{address.name}"')
+    for gateway in (keys.IPV4_GATEWAY, keys.IPV6_GATEWAY):
+        for nic in others if config[gateway] == "auto" else ():
+            if nic.config.get("nictype") in ("routed", "ipvlan") and nic.config.get(gateway.name, "auto") == "auto":
+                raise ValueError(f'Existing NIC "{nic.device}" already uses "{gateway.name}" in auto mode')
 
 
 def _keys(nictype: str, device: Mapping[str, str]) -> None:

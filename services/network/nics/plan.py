@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from chassis.keys import Config
+from chassis.keys import Config, Key
 from services.network.links import PROTO_BOOT, Route
 from services.network.nics import keys
 from services.network.nics.filters import Filter
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """What the instance's side is given at its start: addresses with their length, and gateways ("" for none)."""
+
+    addresses: tuple[str, ...] = ()
+    ipv4_gateway: str = ""
+    ipv6_gateway: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +42,10 @@ class Wanted:
     ingress: int = 0
     egress: int = 0
     filter: Filter | None = None
+    host_addresses: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ()  # addresses that the host answers for on the parent
+    probes: tuple[str, ...] = ()  # addresses that nobody on the parent's segment may have
+    guest: Guest = Guest()
 
 
 def peer_of(host_name: str) -> str:
@@ -115,3 +129,59 @@ def p2p(device: Mapping[str, str], *, host_name: str, hwaddr: str) -> Wanted:
 
 def macvlan(device: Mapping[str, str], *, parent: str, host_name: str, hwaddr: str, mtu: int) -> Wanted:
     return Wanted(kind="macvlan", host_name=host_name, peer_name=host_name, hwaddr=hwaddr, mtu=mtu, parent=parent)
+
+
+def routed(device: Mapping[str, str], *, host_name: str, hwaddr: str) -> Wanted:
+    """A pair without a bridge: the host routes the nic's addresses to it and answers for them on the parent."""
+    config = Config(device)
+    ingress, egress = limits(config)
+    ipv4, ipv6 = config[keys.ROUTED_IPV4], config[keys.ROUTED_IPV6]
+    parent = config[keys.PARENT]
+    probes = [
+        str(address)
+        for found, probe in ((ipv4, keys.IPV4_PROBE), (ipv6, keys.IPV6_PROBE))
+        if config[probe]
+        for address in found
+    ]
+    gateways = [
+        str(config[host]) if found and config[mode] == "auto" else "" for found, mode, host in _gateways(ipv4, ipv6)
+    ]
+    return Wanted(
+        kind="veth",
+        host_name=host_name,
+        peer_name=peer_of(host_name),
+        hwaddr=hwaddr,
+        mtu=config[keys.MTU],
+        parent=parent,
+        route_by=host_name,
+        routes=tuple(_routed_routes(config)),
+        ingress=ingress,
+        egress=egress,
+        host_addresses=tuple(
+            f"{config[host]}/{length}"
+            for found, host, length in ((ipv4, keys.IPV4_HOST, 32), (ipv6, keys.IPV6_HOST, 128))
+            if found
+        ),
+        proxies=tuple(str(address) for address in (*ipv4, *ipv6)) if parent else (),
+        probes=tuple(probes) if parent else (),
+        guest=Guest(tuple(f"{address}/{address.max_prefixlen}" for address in (*ipv4, *ipv6)), *gateways),
+    )
+
+
+def _gateways(ipv4: tuple[Any, ...], ipv6: tuple[Any, ...]) -> Iterable[tuple[tuple[Any, ...], Key[str], Key[Any]]]:
+    return (ipv4, keys.IPV4_GATEWAY, keys.IPV4_HOST), (ipv6, keys.IPV6_GATEWAY, keys.IPV6_HOST)
+
+
+def _routed_routes(config: Config) -> Iterable[Route]:
+    """The nic's addresses in the main table and in one of its own; further subnets by way of its first address."""
+    for addresses, table, subnets in (
+        (config[keys.ROUTED_IPV4], config[keys.IPV4_TABLE], config[keys.IPV4_ROUTES]),
+        (config[keys.ROUTED_IPV6], config[keys.IPV6_TABLE], config[keys.IPV6_ROUTES]),
+    ):
+        for address in addresses:
+            destination = f"{address}/{address.max_prefixlen}"
+            yield Route(destination)
+            if table:
+                yield Route(destination, table=table)
+        for subnet in subnets or ():
+            yield Route(str(subnet), protocol=PROTO_BOOT, gateway=str(addresses[0]))
