@@ -127,6 +127,24 @@ def test_a_taken_name_is_refused(pool: Pool) -> None:
     assert (answer.status, answer.error) == (409, "Volume by that name already exists")
 
 
+@pytest.mark.extension("storage")
+def test_a_volume_keeps_its_data_across_instances(pool: Pool, world: World) -> None:
+    pool.volume("v1")
+    device = {"type": "disk", "pool": pool.name, "source": "v1", "path": "/mnt"}
+    one = world.instance(start=True, devices={"data": device})
+    world.shell(one, "echo kept > /mnt/file && chown 7:8 /mnt/file")
+    assert pool.world.api.get(f"{pool.url}/v1")["used_by"] == [f"/1.0/instances/{one}"]
+    refused = world.api.request("DELETE", f"{pool.url}/v1")
+    assert (refused.status, refused.error) == (400, "The storage volume is still in use")
+    world.stop(one)
+    world.start(one)
+    assert world.shell(one, "cat /mnt/file; stat -c %u:%g /mnt /mnt/file").split() == ["kept", "0:0", "7:8"]
+    world.remove_instance(one)
+    assert pool.world.api.get(f"{pool.url}/v1")["used_by"] == []
+    two = world.instance(start=True, devices={"data": device})
+    assert world.shell(two, "cat /mnt/file; stat -c %u:%g /mnt/file").split() == ["kept", "7:8"]
+
+
 @pytest.mark.extension("etag")
 @pytest.mark.extension("patch")
 def test_a_volume_is_changed_in_part_or_whole(pool: Pool) -> None:
@@ -292,7 +310,7 @@ def test_volumes_are_filtered(pool: Pool) -> None:
 
 @pytest.mark.extension("storage_volume_state")
 def test_usage_of_a_volume_is_told_where_it_is_known(pool: Pool) -> None:
-    place = pool.volume("v1")
+    place = pool.volume("v1", config={"size": "50MiB"} if pool.driver == "btrfs" else {})
     (place / "data").write_bytes(b"x" * 8 * 1024 * 1024)
     answer = pool.world.api.request("GET", f"{pool.url}/v1/state")
     if pool.driver == "dir":
