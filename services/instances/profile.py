@@ -30,8 +30,7 @@ from services.instances.occurrences import of_profile
 from services.instances.parts import Parts
 from services.instances.projects import DEFAULT
 from services.instances.roster import Member
-from services.instances.sagas import update
-from services.instances.sagas.subject import locks
+from services.instances.sagas import reach
 
 log = structlog.get_logger()
 
@@ -164,8 +163,8 @@ class Profiles:
         put.event(
             of_profile("profile-updated", new.project, new.name, requestor=requestor_of(), location=self.parts.member)
         )
-        revision = await self.parts.store.commit(put)
-        await self._reach(users)
+        running = [(member, expanded) for member, expanded in users if changes.needs_host(self.parts, member, expanded)]
+        revision = await self._follow(put, running) if running else await self.parts.store.commit(put)
         return documents.empty(revision=revision)
 
     def _expanded_with(self, member: Member, new: Profile) -> Expanded:
@@ -185,28 +184,18 @@ class Profiles:
                 self.parts, member.value.project, member.value.name, member.value.type, member.value.config, only
             )
 
-    async def _reach(self, users: list[tuple[Member, Expanded]]) -> None:
-        """Change what runs. The profile is saved already; LXD tells of those that failed and so do we."""
-        affected = [
-            (member, expanded) for member, expanded in users if changes.needs_host(self.parts, member, expanded)
+    async def _follow(self, put: Change, users: list[tuple[Member, Expanded]]) -> int:
+        """Write the profile and change what runs, as one operation. LXD tells of those that failed and so do we."""
+        plans: list[dict[str, Any]] = [
+            {"project": member.value.project, "name": member.value.name, "plan": changes.plan(member, None, expanded)}
+            for member, expanded in users
         ]
-        problems = await asyncio.gather(*(self._reach_one(member, expanded) for member, expanded in affected))
-        told = [problem for problem in problems if problem]
-        if told:
-            lines = "".join(f"\n - {text}" for text in told)
-            raise Internal(f"The following instances failed to update (profile change still saved):{lines}")
-
-    async def _reach_one(self, member: Member, expanded: Expanded) -> str:
-        project, name = member.value.project, member.value.name
-        args = {"name": name, "plan": changes.plan(member, None, expanded)}
-        try:
-            accepted = await self.parts.sagas.accept(
-                update.SAGA, args, project=project, resources=names.resources(project, name), locks=locks(project, name)
-            )
-            ended = await self.parts.sagas.operations.wait(accepted.id)
-        except Fault as fault:
-            return f"Project: {project}, Instance: {name}: {fault.text}"
-        return "" if ended.status_code == SUCCESS else f"Project: {project}, Instance: {name}: {ended.err}"
+        sagas = self.parts.sagas
+        accepted = await sagas.accept(reach.SAGA, {"plans": plans}, project=plans[0]["project"], change=put)
+        ended = await sagas.operations.wait(accepted.id)
+        if ended.status_code != SUCCESS:
+            raise Internal(ended.err)
+        return accepted.revision
 
     async def Rename(self, request: profile_pb2.PutProfileRequest, call: Call) -> rest_pb2.Document:
         if request.name == DEFAULT:

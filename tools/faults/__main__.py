@@ -11,18 +11,19 @@ from tools.faults import report
 from tools.faults.cases import Case, Outcome, Player, cases_of
 from tools.faults.scenes import of_sagas
 from tools.faults.subject import subject
+from tools.faults.unsaga import without_sagas
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
 
 
 def every() -> list[Case]:
-    return [case for make in of_sagas() for case in cases_of(make)]
+    return [case for make in (*of_sagas(), *without_sagas()) for case in cases_of(make)]
 
 
 def bounded() -> list[Case]:
     """A few of each kind, with every victim: one case a scene, at another point and with another victim each time."""
     chosen = []
-    for number, make in enumerate(of_sagas()):
+    for number, make in enumerate((*of_sagas(), *without_sagas())):
         cases = list(cases_of(make))
         chosen.append(cases[(number * 7 + 4) % len(cases)])
     return chosen

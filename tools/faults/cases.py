@@ -44,13 +44,18 @@ class Case:
 def cases_of(make: Callable[[], Scene]) -> Iterator[Case]:
     """Every point of a scene with every victim that it has to do with."""
     scene = make()
-    points = [f"{step}.do.{side}" for step in scene.steps for side in ("before", "after")]
-    points += ["finish.before", "finish.after"]
-    points += [f"{step}.undo.{side}" for step in reversed(scene.undos) for side in ("before", "after")]
+    points = list(scene.points) or _journal(scene)
     victims = [OWNER, "gateway", BUS, *([STARTER] if scene.starter else [])]
     for point in points:
         for victim in victims:
             yield Case(make, point, victim)
+
+
+def _journal(scene: Scene) -> list[str]:
+    """The points of a saga."""
+    points = [f"{step}.do.{side}" for step in scene.steps for side in ("before", "after")]
+    points += ["finish.before", "finish.after"]
+    return points + [f"{step}.undo.{side}" for step in reversed(scene.undos) for side in ("before", "after")]
 
 
 @dataclass
@@ -115,12 +120,13 @@ class Player:
         action = "kill" if case.victim == OWNER else "hold"
         failing = f"{scene.saga}:finish.before=fail," if case.undoing else ""
         pid = subject.pid(scene.part if case.victim == OWNER else case.victim)
-        subject.arm(f"{failing}{scene.saga}:{case.point}={action}")
+        if scene.saga:
+            subject.arm(f"{failing}{scene.saga}:{case.point}={action}")
         asking = Asking(scene, subject)
         asking.start()
         self._strike(case, scene, pid)
         asking.join(DEADLINE)
-        outcome.ended = self._ended(scene, asking, known)
+        outcome.ended = self._ended(scene, asking, known) if scene.durable else self._answered(scene, asking)
         check = scene.achieved if outcome.ended == "Success" else scene.undone
         if left := _settled(lambda: check(subject)):
             raise Broken(f"after {outcome.ended}: {left}")
@@ -130,6 +136,13 @@ class Player:
     def _strike(self, case: Case, scene: Scene, pid: int) -> None:
         """Wait for the point and kill the victim there."""
         subject = self.subject
+        if not scene.saga:
+            eventually(lambda: scene.under_way(subject), DEADLINE)
+            victim = scene.part if case.victim == OWNER else case.victim
+            subject.wait_replaced(victim, subject.kill(victim))
+            subject.wait_ready()
+            scene.struck(subject, case.victim)
+            return
         if case.victim == OWNER:
             eventually(subject.fired, DEADLINE, pause=0.005)
             subject.wait_replaced(scene.part, pid)
@@ -138,6 +151,17 @@ class Player:
         struck = subject.kill(case.victim)
         subject.wait_replaced(case.victim, struck)
         subject.reached.unlink()
+
+    def _answered(self, scene: Scene, asking: Asking) -> str:
+        """How a change without an operation ended. A client that got no answer finds it done or not done, nothing between."""
+        answer = asking.answer
+        if answer is not None and answer.status in (200, 201):
+            return "Success"
+        self.subject.wait_ready()
+        lost = answer is None or answer.status == 0
+        if lost and not _settled(lambda: scene.achieved(self.subject) and scene.undone(self.subject)):
+            return "Failure (no answer)" if scene.achieved(self.subject) else "Success"
+        return f"Failure ({answer.error if answer is not None and answer.body else 'no answer'})"
 
     def _ended(self, scene: Scene, asking: Asking, known: set[str]) -> str:
         """How the operation ended, asked under the id that was accepted."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from chassis.saga import Saga
 from services.images.sagas import deleting, importing
-from services.instances.sagas import bulk, create, delete, freeze, rename, restart, start, stop, update
+from services.instances.sagas import bulk, create, delete, freeze, reach, rename, restart, start, stop, update
 from services.storage.sagas import pool as pools
 from tests.conformance import images
 from tests.conformance.client import Answer
@@ -28,6 +28,8 @@ class Scene:
     steps: Sequence[str]
     undos: Sequence[str]
     starter: bool = False  # whether the starter process takes part
+    points: Sequence[str] = ()  # of a scene that no saga runs
+    durable: bool = True  # whether it has an operation that outlives every process
     what: str = field(default_factory=lambda: unique("f"))
     other: str = field(default_factory=lambda: unique("g"))
 
@@ -36,6 +38,13 @@ class Scene:
 
     def ask(self, subject: Subject) -> Answer:
         raise NotImplementedError
+
+    def under_way(self, subject: Subject) -> bool:
+        """For a scene without a failpoint: whether the moment to strike has come."""
+        raise NotImplementedError
+
+    def struck(self, subject: Subject, victim: str) -> None:
+        """What is done once the victim is dead and has a successor."""
 
     def achieved(self, subject: Subject) -> str:
         """What is missing after a success."""
@@ -326,6 +335,7 @@ def of_sagas() -> list[Callable[[], Scene]]:
         instance(All, bulk.SAGA, action="start"),
         instance(Rename, rename.SAGA),
         instance(Update, update.SAGA),
+        instance(ProfileChange, reach.SAGA),
         scene(Import, importing.IMPORT, "images"),
         scene(DeleteImage, deleting.DELETE, "images"),
         scene(CreatePool, pools.CREATE, "storage", name="storage-pool.create (dir)"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chassis.saga import Saga
-from services.instances.sagas import bulk, create, delete, freeze, hurry, rename, restart, start, stop, update
+from services.instances.sagas import bulk, create, delete, freeze, hurry, reach, rename, restart, start, stop, update
 
 SAGAS: tuple[Saga, ...] = (
     bulk.SAGA,
@@ -12,6 +12,7 @@ SAGAS: tuple[Saga, ...] = (
     freeze.FREEZE,
     freeze.UNFREEZE,
     hurry.SAGA,
+    reach.SAGA,
     rename.SAGA,
     restart.SAGA,
     start.SAGA,
