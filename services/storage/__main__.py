@@ -31,11 +31,11 @@ async def wire(part: service.Part) -> None:
     places = Places(part.directory, part.store)
     source = ImageSource(part.directory)
     trees = Trees(part.directory, source, lambda fingerprint: by_fingerprint.count(fingerprint) > 0)
-    parts = Parts(places, source, trees, part.member)
+    parts = Parts(places, Holders(part.store), source, trees, part.member)
     verbs = (*pool_sagas.SAGAS, *volume_sagas.SAGAS, *snapshot_sagas.SAGAS)
     sagas = Sagas(part.store, part.name, verbs, parts=parts, member=part.member)
     placing = Placing(part.store, parts)
-    volumes = Volumes(part.store, parts, placing, sagas, Holders(part.store))
+    volumes = Volumes(part.store, parts, placing, sagas)
 
     async def tidy() -> None:
         await trees.sweep()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from services.storage.cache import Trees
+from services.storage.holders import Holders
 from services.storage.image_files import ImageSource
 from services.storage.keyed_locks import KeyedLocks
 from services.storage.places import Places
@@ -15,6 +16,7 @@ class Parts:
     """`member` is the name of this machine in the cluster."""
 
     places: Places
+    holders: Holders
     source: ImageSource
     trees: Trees
     member: str = "none"

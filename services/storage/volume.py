@@ -26,7 +26,6 @@ from services.storage import custom
 from services.storage.content import resize_content
 from services.storage.drivers import VolumeName
 from services.storage.drivers.volume import FOLDERS
-from services.storage.holders import Holders
 from services.storage.parts import Parts
 from services.storage.placed import PlacedVolumes
 from services.storage.places import url_of
@@ -48,10 +47,9 @@ def editable(row: Volume) -> list[Any]:
 class Volumes(PlacedVolumes):
     service: ClassVar[str] = "nubibus.storage.v1.Volumes"
 
-    def __init__(self, store: Store, parts: Parts, placing: Placing, verbs: Sagas, holders: Holders) -> None:
+    def __init__(self, store: Store, parts: Parts, placing: Placing, verbs: Sagas) -> None:
         super().__init__(store, parts, placing)
         self.running = Running(verbs, store)
-        self.holders = holders
 
     # What is shown.
 

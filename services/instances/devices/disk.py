@@ -138,4 +138,6 @@ def _mount(source: Path, config: Texts) -> MountSpec:
     if keys[PROPAGATE]:
         options.append(keys[PROPAGATE])
     kind: Literal["dir", "file"] = "dir" if stat.S_ISDIR(source.stat().st_mode) else "file"
-    return MountSpec(str(source), config["path"].lstrip("/"), tuple(options), kind, shift=keys[SHIFT])
+    # Owners in a custom volume lie unshifted on the disk, so that any id map may use it.
+    shift = keys[SHIFT] or bool(config.get("pool"))
+    return MountSpec(str(source), config["path"].lstrip("/"), tuple(options), kind, shift=shift)

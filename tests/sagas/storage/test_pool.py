@@ -17,6 +17,7 @@ from chassis.testing.sagas import check_saga
 from rows.storage import POOL, Pool
 from services.storage.cache import Trees
 from services.storage.drivers import driver_named, host
+from services.storage.holders import Holders
 from services.storage.image_files import ImageSource
 from services.storage.parts import Parts
 from services.storage.places import Places
@@ -42,7 +43,7 @@ class PoolWorld:
     def parts(self, store: Store) -> Parts:
         self.places = Places(self.directory, store)
         source = ImageSource(self.directory)
-        return Parts(self.places, source, Trees(self.directory, source, lambda _: True))
+        return Parts(self.places, Holders(store), source, Trees(self.directory, source, lambda _: True))
 
     async def given(self, store: Store) -> None: ...
 
