@@ -19,6 +19,7 @@ from services.storage.power import Power
 from services.storage.sagas import pool as pool_sagas
 from services.storage.sagas import snapshot as snapshot_sagas
 from services.storage.sagas import volume as volume_sagas
+from services.storage.schedule import TICK, Schedule
 from services.storage.snapshot import Snapshots
 from services.storage.volume import Volumes
 
@@ -42,6 +43,7 @@ async def wire(part: service.Part) -> None:
         await placing.drop_images(trees.known)
         await places.reopen_broken()
 
+    schedule = Converge("snapshots of volumes", Schedule(places, sagas).tick, every=TICK)
     keeper = Converge("storage", tidy, every=SWEEP, settle=1.0)
 
     async def prepare() -> None:
@@ -56,6 +58,7 @@ async def wire(part: service.Part) -> None:
     part.before_ready(prepare)
     part.before_ready(sagas.start)
     part.keep(keeper.run, "tidy")
+    part.keep(schedule.run, "snapshots of volumes")
     part.at_end(sagas.stop)
     part.serve(Pools(part.store, parts, sagas), volumes, Snapshots(part.store, volumes), Power(places))
 

@@ -156,6 +156,17 @@ def snapshot_row(volume: Volume, name: str, description: str, expires: datetime 
     )
 
 
+def snapshot_args(volume: Volume, name: str, description: str, expires: datetime | None) -> dict[str, Any]:
+    return {
+        "pool": volume.pool,
+        "project": volume.project,
+        "volume": volume.name,
+        "name": name,
+        "description": description,
+        "expires_at": expires.isoformat() if expires else "",
+    }
+
+
 def name_of(row: Volume) -> VolumeName:
     return VolumeName(row.type, row.project, row.name)
 

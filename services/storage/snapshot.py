@@ -97,7 +97,7 @@ class Snapshots:
         return await self._snapshot(volume, name, body.description, body.expires_at or custom.expiry_of(volume.config))
 
     async def _snapshot(self, volume: Volume, name: str, description: str, expires: datetime | None) -> rest_pb2.Answer:
-        args = snapshot_args(volume, name, description, expires)
+        args = custom.snapshot_args(volume, name, description, expires)
         lock = custom.lock_of(volume.pool, custom.name_of(volume))
         resources = {"storage_volumes": [f"/1.0/storage_volumes/{volume.name}"]}
         return await self.running.accepted(sagas.CREATE, args, volume.project, lock, resources=resources)
@@ -140,17 +140,6 @@ class Snapshots:
         lock = custom.lock_of(row.pool, custom.name_of(volume))
         resources = {"storage_volume_snapshots": [f"/1.0/storage_volume_snapshots/{row.volume}"]}
         return await self.running.accepted(verb, args, row.project, lock, resources=resources)
-
-
-def snapshot_args(volume: Volume, name: str, description: str, expires: datetime | None) -> dict[str, Any]:
-    return {
-        "pool": volume.pool,
-        "project": volume.project,
-        "volume": volume.name,
-        "name": name,
-        "description": description,
-        "expires_at": expires.isoformat() if expires else "",
-    }
 
 
 def _moment(found: Any) -> datetime | None:

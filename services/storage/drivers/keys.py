@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from chassis.errors import Internal
-from chassis.key_types import Bool, Cron, Enum, Expiry, Size, Str
+from chassis.key_types import Bool, Enum, Expiry, Size, Str
 from chassis.keys import Config, Key, Schema
+from services.storage.drivers.cron import VOLUME_CRON
 
 SOURCE = Key(
     "source", Str, since="storage", scope="local", doc="Block device, folder or existing volume group, data set or pool"
@@ -46,7 +47,7 @@ SNAPSHOTS_PATTERN = Key(
     "snapshots.pattern", Str, default="snap%d", since="volume_snapshot_scheduling", doc="Names of snapshots"
 )
 SNAPSHOTS_SCHEDULE = Key(
-    "snapshots.schedule", Cron, since="volume_snapshot_scheduling", doc="When snapshots are made by themselves"
+    "snapshots.schedule", VOLUME_CRON, since="volume_snapshot_scheduling", doc="When snapshots are made by themselves"
 )
 CONTENT_FILESYSTEM = Enum("filesystem", "block")
 
