@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,10 +21,12 @@ def segment(number: int) -> Iterator[tuple[str, Outside]]:
     """The host's interface on a segment of its own, that routes as routed nics demand, and a machine there."""
     with outside(number) as machine:
         parent = host("sh", "-c", f"ip -o -4 address show to 198.19.{number}.1 | awk '{{print $2}}'").strip()
-        host("sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/all/forwarding")
-        for switch in ("ipv4/conf/{}/forwarding", "ipv6/conf/{}/forwarding", "ipv6/conf/{}/proxy_ndp"):
-            host("sh", "-c", f"echo 1 > /proc/sys/net/{switch.format(parent)}")
+        proxy = Path("/proc/sys/net/ipv6/conf/all/proxy_ndp")
+        before = proxy.read_text()
+        for switch in (f"ipv4/conf/{parent}/forwarding", "ipv6/conf/all/forwarding", "ipv6/conf/all/proxy_ndp"):
+            Path(f"/proc/sys/net/{switch}").write_text("1")
         yield parent, machine
+        proxy.write_text(before)
 
 
 @pytest.fixture

@@ -27,7 +27,9 @@ def check(host: Host, wanted: Wanted) -> None:
         needed.append(f"net/ipv4/conf/{wanted.parent}/forwarding")
     if any(":" in address for address in wanted.proxies):
         parent = f"net/ipv6/conf/{wanted.parent}"
-        needed += ["net/ipv6/conf/all/forwarding", f"{parent}/forwarding", f"{parent}/proxy_ndp"]
+        needed += ["net/ipv6/conf/all/forwarding", f"{parent}/forwarding"]
+        if read_sysctl(f"{parent}/proxy_ndp") != "1":
+            needed.append("net/ipv6/conf/all/proxy_ndp")
     for name in needed:
         if read_sysctl(name) != "1":
             raise ValueError(f"Routed mode requires sysctl {name.replace('/', '.')}=1")
