@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgspec
@@ -40,6 +41,7 @@ log = structlog.get_logger(__name__)
 
 ROWS = "row.>"
 PATIENCE = 5.0
+ASK_AFTER = 0.05  # seconds without a row that is waited for until the log is asked
 RETRY = 0.05
 EVENTS_GRACE = 120  # seconds that an event outlives its time: `stream.trim` drops it before, in the order of the log
 _MARKER_SLACK = 10_000_000_000  # nanoseconds
@@ -92,12 +94,23 @@ class Store:
         self._waiters.append(entry)
         try:
             async with asyncio.timeout(timeout):
-                await waiter
+                await self._seen(revision, waiter)
         except TimeoutError:
             raise Unavailable(f"The log has not reached revision {revision} in time") from None
         finally:
             if entry in self._waiters:
                 self._waiters.remove(entry)
+
+    async def _seen(self, revision: int, waiter: asyncio.Future[None]) -> None:
+        """Until the row comes, or the log says that none is to come: `revision` may be the place of an event in the log."""
+        pause = ASK_AFTER
+        while not (await asyncio.wait([waiter], timeout=pause))[0]:
+            pause *= 4
+            with suppress(Unavailable):
+                newest = await self.log.last(ROWS)
+                if newest is None or newest.sequence <= self.revision:
+                    self.revision = max(self.revision, revision)
+                    return
 
     async def commit(self, change: Change, *, patience: float | None = PATIENCE, wait: bool = True) -> int:
         """Apply a change; the revision of its last row (of its last event, if it has no rows).
