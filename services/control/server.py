@@ -25,6 +25,7 @@ from gen.nubibus.storage.v1 import pool_pb2
 from rows.storage import Pool
 from services.control import environment, keys
 from services.control.configuration import SCOPE, Configuration
+from services.control.links import own_addresses
 from services.control.requests import field, read_object
 
 DRIVERS_WAIT = 1.0  # seconds; without storage's answer the list of drivers is what was last known
@@ -152,12 +153,3 @@ def addresses(listening: str) -> list[str]:
 
 def _joined(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def own_addresses() -> list[str]:
-    """Global addresses of this machine's links."""
-    from pyroute2 import IPRoute
-
-    with IPRoute() as kernel:
-        texts = [message.get_attr("IFA_ADDRESS") for message in kernel.get_addr() if message["scope"] == 0]
-    return [text for text in texts if not ipaddress.ip_address(text).is_loopback]

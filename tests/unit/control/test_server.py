@@ -68,7 +68,7 @@ async def test_the_environment_is_this_machine(world: World) -> None:
         ("cluster.max_standby", "9", "Value must be between 0 and 5"),
         ("cluster.offline_threshold", "5", "Value must be greater than '10'"),
         ("storage.zfs_pool_name", "x", "unknown key"),
-        ("candid.api.url", "https://x", "Candid is not supported yet"),
+        ("maas.api.url", "https://x", "MAAS is not supported yet"),
     ],
 )
 async def test_what_cannot_be_set(world: World, key: str, value: Any, text: str) -> None:
