@@ -23,7 +23,11 @@ def segment(number: int) -> Iterator[tuple[str, Outside]]:
         parent = host("sh", "-c", f"ip -o -4 address show to 198.19.{number}.1 | awk '{{print $2}}'").strip()
         proxy = Path("/proc/sys/net/ipv6/conf/all/proxy_ndp")
         before = proxy.read_text()
-        for switch in (f"ipv4/conf/{parent}/forwarding", "ipv6/conf/all/forwarding", "ipv6/conf/all/proxy_ndp"):
+        switches = [
+            f"ipv4/conf/{parent}/forwarding",
+            *(f"ipv6/conf/{at}/{what}" for at in ("all", parent) for what in ("forwarding", "proxy_ndp")),
+        ]
+        for switch in switches:
             Path(f"/proc/sys/net/{switch}").write_text("1")
         yield parent, machine
         proxy.write_text(before)
