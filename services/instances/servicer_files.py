@@ -69,7 +69,7 @@ class FileMethods:
     async def _tree(self, member: Member) -> Tree:
         """The files as they are now: those of the running instance, or of its mounted volume."""
         volume = await self.parts.volumes.mount(member.volume)
-        return Tree.of(self.parts.host, member.key, volume, hostside.running_idmap(member), hostside.disk_idmap(member))
+        return Tree.of(self.parts.host, member.key, volume, hostside.running_idmap(member))
 
     async def _tell_file(self, action: str, member: Member, path: str) -> None:
         value = member.value

@@ -17,7 +17,7 @@ async def at_start(parts: Parts, member: Member, volume: Path) -> None:
     pending = member.value.config.get(volatile.APPLY_TEMPLATE.name)
     for trigger in (pending, "start"):
         if trigger:
-            await templates.apply(volume, trigger, context(member), hostside.idmap_of(member))
+            await templates.apply(volume, trigger, context(member))
 
 
 def context(member: Member) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from chassis.errors import Internal
-from services.instances.host import cgroups, hotplug, layout, lxcconfig, preparation, process, takeover
+from services.instances.host import cgroups, hotplug, layout, lxcconfig, preparation, process, rootfs, takeover
 from services.instances.host.cgroups import Groups, Machine
 from services.instances.host.idmap import IdMap, idmap_of_process
 from services.instances.host.places import Places
@@ -137,7 +137,8 @@ class Containers:
                 await found.gone.wait()
             try:
                 cpus = self._cpus_for(spec.config)
-                await asyncio.to_thread(preparation.prepare, self.places, self._host, self.machine, spec, cpus)
+                mapped = await rootfs.settle(spec.volume, spec.idmap)
+                await asyncio.to_thread(preparation.prepare, self.places, self._host, self.machine, spec, cpus, mapped)
                 return await self._start(spec.key)
             except (ValueError, OSError) as error:
                 raise Internal(f"Failed to prepare the container: {error}") from None

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from chassis import beneath
 from chassis.errors import BadRequest, Fault, Internal, NotFound
 from services.instances.host.idmap import IdMap
+from services.instances.host.rootfs import disk_map
 from services.instances.host.worker import Worker
 
 if TYPE_CHECKING:
@@ -68,13 +69,12 @@ class Tree:
         self._worker = Worker(self._root_ids())
 
     @classmethod
-    def of(cls, containers: Containers, key: Key, volume: Path, idmap: IdMap | None, disk: IdMap | None = None) -> Tree:
-        """The tree of an instance: as it is mounted inside while it runs, else its rootfs in the mounted volume.
-
-        `idmap` is what it runs with (None: privileged), `disk` whose ids its files have on disk (None: not shifted).
-        """
+    def of(cls, containers: Containers, key: Key, volume: Path, idmap: IdMap | None) -> Tree:
+        """The tree of an instance: as it is mounted inside while it runs (with this map), else its rootfs in the mounted volume."""
         live = containers.state(key)
-        return cls(volume / "rootfs", disk) if live is None else cls(Path(f"/proc/{live.pid}/root"), idmap)
+        if live is None:
+            return cls(volume / "rootfs", disk_map(volume))
+        return cls(Path(f"/proc/{live.pid}/root"), idmap)
 
     def _root_ids(self) -> tuple[int, int] | None:
         if self._idmap is None:

@@ -27,8 +27,8 @@ CAUSES = 2  # of liblxc's complaints, the first of which is the root of the othe
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def prepare(places: Places, host: Host, machine: Machine, spec: Spec, cpus: set[int] | None) -> None:
-    """Raises ValueError for a configuration that cannot be, OSError."""
+def prepare(places: Places, host: Host, machine: Machine, spec: Spec, cpus: set[int] | None, mapped: bool) -> None:
+    """`mapped`: the rootfs is mounted with shifted ids. Raises ValueError for a configuration that cannot be, OSError."""
     folder, logs = places.folder(spec.key), places.logs(spec.key)
     folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
     folder.chmod(FOLDER_MODE)
@@ -40,7 +40,7 @@ def prepare(places: Places, host: Host, machine: Machine, spec: Spec, cpus: set[
         (logs / lxcconfig.LOG).replace(logs / f"{lxcconfig.LOG}.old")
     limits = tuple(setting.line for setting in cgroups.plan(spec.config, machine, cpus))
     names = places.payload(spec.key), places.monitor(spec.key), places.pivot
-    place = Place(folder, *names, spec.idmap is not None, _filter(folder, spec), limits)
+    place = Place(folder, *names, mapped, _filter(folder, spec), limits)
     spec = replace(spec, mounts=tuple(stage(folder, spec.mounts)))
     text = lxcconfig.file_of(spec, place, host)
     _write(folder / lxcconfig.HOOK, lxcconfig.hook_of(place))

@@ -22,7 +22,7 @@ import yaml
 from chassis import beneath
 from chassis.errors import Fault, Internal, NotFound
 from services.instances.host.files import Tree
-from services.instances.host.idmap import IdMap
+from services.instances.host.rootfs import disk_map
 
 RENDERER = Path(__file__).with_name("renderer.py")
 MOST = 1024 * 1024  # bytes of metadata.yaml, and of a template
@@ -59,15 +59,15 @@ def due(metadata: str | bytes, trigger: str) -> list[Template]:
     return wanted
 
 
-async def apply(volume: Path, trigger: str, context: Mapping[str, Any], disk: IdMap | None = None) -> None:
-    """Fill in what is due. `context` has container, config and devices; `disk` is whose ids the files have on disk (None: not shifted).
+async def apply(volume: Path, trigger: str, context: Mapping[str, Any]) -> None:
+    """Fill in what is due in a mounted volume. `context` has container, config and devices.
 
     Raises Internal naming the template.
     """
     texts = await asyncio.to_thread(_load, volume, trigger)
     if not texts:
         return
-    async with Tree(volume / "rootfs", disk) as tree:
+    async with Tree(volume / "rootfs", disk_map(volume)) as tree:
         wanted = [
             (template, text)
             for template, text in texts
