@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -320,3 +321,18 @@ def test_usage_of_a_volume_is_told_where_it_is_known(pool: Pool) -> None:
     usage = pool.world.api.get(f"{pool.url}/v1/state")["usage"]["used"]
     assert 8 * 1024 * 1024 <= usage < 10 * 1024 * 1024
     assert pool.world.api.request("GET", f"{pool.url}/nope/state").status == 404
+
+
+@pytest.mark.extension("storage_rsync_bwlimit")
+def test_a_limited_pool_copies_slowly(world: World) -> None:
+    pool = make(world, "dir")
+    (pool.volume("v1") / "data").write_bytes(os.urandom(3_000_000))
+    world.api.patch(f"{COLLECTION}/{pool.name}", {"config": {"rsync.bwlimit": "1MB"}})
+    world.finally_do(lambda: pool.empty("v2"))
+    began = time.monotonic()
+    world.api.post(pool.url, {"name": "v2", "source": {"type": "copy", "pool": pool.name, "name": "v1"}})
+    assert time.monotonic() - began > 1.5
+    assert (pool.place("v2") / "data").stat().st_size == 3_000_000
+    answer = world.api.request("PATCH", f"{COLLECTION}/{pool.name}", {"config": {"rsync.bwlimit": "xyz"}})
+    assert answer.status == 400
+    assert 'Invalid value for option "rsync.bwlimit"' in answer.error
