@@ -6,6 +6,7 @@ ever stored that does nothing.
 
 from __future__ import annotations
 
+import base64
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -71,6 +72,17 @@ def _compressor(text: str) -> str:
     return text
 
 
+def _public_key(text: str) -> str:
+    """Base64 of the 32 bytes of a Curve25519 key."""
+    try:
+        raw = base64.b64decode(text, validate=False)
+    except ValueError:
+        raise ValueError("illegal base64 data") from None
+    if len(raw) != 32:
+        raise ValueError(f"wrong length for key, got {len(raw)} want 32")
+    return text
+
+
 def split_address(text: str, port: int = HTTPS_PORT) -> tuple[str, int]:
     """Host and port of a listening address; "" for any host. The port may be a service's name. Raises ValueError."""
     host, found = text, str(port)
@@ -105,6 +117,7 @@ def _odd(number: int) -> bool:
 Address = Type("listening address", _address, "")
 Expiry = Type("expiry", _expiry, "")
 Compressor = Type("compression algorithm", _compressor, "")
+PublicKey = Type("public key", _public_key, "")
 Voters = number(_odd, "Value must be an odd number equal to or higher than 3")
 Standby = number(lambda n: 0 <= n <= 5, "Value must be between 0 and 5")
 Threshold = number(lambda n: n > 10, "Value must be greater than '10'")
@@ -178,6 +191,18 @@ TRUST_AUTHORITY = ServerKey(
     "core.trust_ca_certificates", Truth, default="false", since="trust_ca_certificates",
     doc="Whether a certificate of D/server.ca is trusted by itself",
 )  # fmt: skip
+CANDID_URL = ServerKey(
+    "candid.api.url", Str, since="candid_authentication", doc="Identity service that clients prove themselves to"
+)
+CANDID_KEY = ServerKey(
+    "candid.api.key", PublicKey, since="candid_config_key", doc="The service's public key; needed for http:// URLs"
+)
+CANDID_DOMAINS = ServerKey(
+    "candid.domains", Str, since="candid_config", doc="Domains whose users are let in; empty for all"
+)
+CANDID_EXPIRY = ServerKey(
+    "candid.expiry", Whole, default="3600", since="candid_config", doc="Seconds that a discharged macaroon is good for"
+)
 IMAGE_COMPRESSION = ServerKey(
     "images.compression_algorithm",
     Compressor,
@@ -190,14 +215,13 @@ USER = ServerKey("user.*", Str, doc="Free for the user")
 WORKING: tuple[ServerKey[Any], ...] = (
     HTTPS_ADDRESS, ALLOWED_CREDENTIALS, ALLOWED_HEADERS, ALLOWED_METHODS, ALLOWED_ORIGIN, TRUST_PASSWORD, TOKEN_EXPIRY,
     SHUTDOWN_TIMEOUT, TRUSTED_PROXY, METRICS_ADDRESS, METRICS_AUTHENTICATION, DEBUG_ADDRESS, TRUST_AUTHORITY, IMAGE_COMPRESSION,
+    CANDID_URL, CANDID_KEY, CANDID_DOMAINS, CANDID_EXPIRY,
     EVENTS_RETENTION, EVENTS_LIMIT, EVENTS_SIZE, OPERATIONS_RETENTION, USER,
 )  # fmt: skip
 CLUSTER = "clustering is not supported yet"
 IMAGES = "images from remote servers are not supported yet"
 WAITING: tuple[ServerKey[Any], ...] = (
     *_waiting("backups are not supported yet", ("backups.compression_algorithm", Compressor, "gzip")),
-    *_waiting("Candid is not supported yet", ("candid.api.key", Str, ""), ("candid.api.url", Str, ""),
-              ("candid.domains", Str, ""), ("candid.expiry", Whole, "3600")),
     *_waiting(CLUSTER, ("cluster.https_address", Address, ""), ("cluster.images_minimal_replica", Replicas, "3"),
               ("cluster.join_token_expiry", Expiry, "3H"), ("cluster.max_standby", Standby, "2"),
               ("cluster.max_voters", Voters, "3"), ("cluster.offline_threshold", Threshold, "20")),

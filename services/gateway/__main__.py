@@ -46,7 +46,7 @@ async def wire(part: Part) -> None:
     table = table_of_contracts()
     add_own(table, operations, feed)
     app = App(table, trust, configuration, lambda: feed.revision)
-    app.finish["GET", "/1.0"] = ServerDocument(advertised())
+    app.finish["GET", "/1.0"] = ServerDocument(advertised(), configuration.auth_methods)
     listeners = Listeners(app, certificate_files(part.directory), configuration.proxies)
 
     async def open_all() -> None:

@@ -46,6 +46,10 @@ class Configuration:
         """Whether a certificate of the authority is trusted without an entry of its own."""
         return is_true(self.texts.get("core.trust_ca_certificates", ""))
 
+    def auth_methods(self) -> tuple[str, ...]:
+        """How clients may prove who they are."""
+        return ("tls", "candid") if self.texts.get("candid.api.url") else ("tls",)
+
     @property
     def debug_address(self) -> str:
         return self.texts.get("core.debug_address", "")

@@ -18,7 +18,8 @@ import structlog
 from chassis import errors, rpc
 from chassis.calls import Call
 from services.gateway import cors, encode, streams
-from services.gateway.auth import Trust, authorize
+from services.gateway.auth import Trust, authorize, not_authorized
+from services.gateway.candid import Candid, Needed
 from services.gateway.configuration import Configuration
 from services.gateway.encode import Response
 from services.gateway.requests import ClientGone, Request, Scope, fill, wants_body
@@ -28,6 +29,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Change = Callable[[Request, Response], Response]
 UNARY = 600.0  # seconds that a unary call may take; a death of its server is noticed long before
+AUTHENTICATE = "x-lxd-authenticated"  # request header of a client that wants to be known, even where guests may be
 log = structlog.get_logger()
 
 
@@ -39,6 +41,7 @@ class App:
 
     def __init__(self, table: Table, trust: Trust, configuration: Configuration, heard: Callable[[], int]) -> None:
         self.heard = heard
+        self.candid = Candid(configuration)
         self.table = table
         self.trust = trust
         self.configuration = configuration
@@ -69,11 +72,19 @@ class App:
             return await self.answer(request)
         except errors.Fault as found:
             return encode.fault(found)
+        except Needed as needed:
+            return await self._challenged(needed, request)
         except (ClientGone, asyncio.CancelledError):
             raise
         except Exception as error:
             log.exception("a request failed", verb=request.verb, path=request.raw_path)
             return encode.fault(errors.Internal(f"{type(error).__name__}: {error}"))
+
+    async def _challenged(self, needed: Needed, request: Request) -> Response:
+        try:
+            return await self.candid.challenge(needed, request)
+        except errors.Fault as found:
+            return encode.fault(found)
 
     def find(self, request: Request) -> tuple[Route, tuple[str, ...]]:
         """The route, once the caller may take it.
@@ -85,14 +96,37 @@ class App:
             raise errors.NotFound("not found")
         verbs, parameters = found
         route = verbs.get("GET" if request.verb == "HEAD" else request.verb)
+        needed = self._identify(request)
+        try:
+            self._authorize(route, request)
+        except errors.Forbidden:
+            if needed is not None:
+                raise needed from None
+            raise
+        if route is None:
+            raise errors.NotImplementedHere("not implemented")
+        if needed is not None and AUTHENTICATE in request.headers:
+            raise needed
+        return route, parameters
+
+    def _identify(self, request: Request) -> Needed | None:
+        """Find out who asks; what an identity service would have to say, if the client speaks its protocol."""
         request.caller = self.trust.caller(request.peer)
+        if request.caller.trusted:
+            return None
+        try:
+            request.caller = self.candid.caller(request) or request.caller
+        except Needed as needed:
+            return needed
+        return None
+
+    def _authorize(self, route: Route | None, request: Request) -> None:
         if route is None:
             authorize(request.caller, "", request.raw_path, None)
-            raise errors.NotImplementedHere("not implemented")
+            return
         project = request.project if route.names_project else None
         opened = self.configuration.metrics_are_open
         authorize(request.caller, route.permission, request.raw_path, project, open_metrics=opened)
-        return route, parameters
 
     async def answer(self, request: Request) -> Response:
         if request.verb == "OPTIONS":
@@ -138,6 +172,8 @@ class App:
             await route.own(request, parameters, send)
         except errors.Fault as found:
             await refuse(found, send)
+        except Needed:
+            await refuse(not_authorized(), send)
         except (ClientGone, OSError):  # uvicorn's ClientDisconnected is an OSError
             return
         except Exception as error:

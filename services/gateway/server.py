@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -22,15 +23,16 @@ class ServerDocument:
     The finished bytes are kept for as long as control answers the same.
     """
 
-    def __init__(self, extensions: tuple[str, ...]) -> None:
+    def __init__(self, extensions: tuple[str, ...], methods: Callable[[], tuple[str, ...]] = lambda: ("tls",)) -> None:
         self.extensions = extensions
-        self.kept: dict[tuple[bytes, bool], bytes] = {}
+        self.methods = methods
+        self.kept: dict[tuple[bytes, bool, tuple[str, ...]], bytes] = {}
 
     def __call__(self, request: Request, response: Response) -> Response:
         if not isinstance(response.body, bytes):
             return response
         trusted = request.caller.trusted
-        key = (response.body, trusted)
+        key = (response.body, trusted, self.methods())
         finished = self.kept.get(key)
         if finished is None:
             if len(self.kept) > 16:
@@ -46,7 +48,7 @@ class ServerDocument:
         found.setdefault("api_status", "stable")
         found.setdefault("api_version", "1.0")
         found.setdefault("public", False)
-        found.setdefault("auth_methods", ["tls"])
+        found["auth_methods"] = self.methods()
         found["api_extensions"] = self.extensions
         found["auth"] = "trusted" if trusted else "untrusted"
         names = FIELDS if trusted else GUEST_FIELDS
