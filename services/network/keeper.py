@@ -24,7 +24,7 @@ from chassis.store import Change, Store, Versioned
 from rows.instance import Instance
 from rows.network import NETWORK, Network, NetworkAcl, NetworkForward
 from rows.profile import Profile
-from services.network import acl_firewall, daemons, dhcp, firewall, forward_rules, nftables
+from services.network import acl_firewall, daemons, dhcp, firewall, forward_rules, leases, nftables
 from services.network.drivers import DRIVERS, driver, find
 from services.network.drivers.bridge import dnsmasq, keys
 from services.network.host import Host
@@ -57,6 +57,7 @@ class Keeper:
         self.hosts = Converge("DHCP hosts", self.flush_hosts, every=EVERY * 10, settle=0.02)
         self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._pending: dict[str, set[str]] = defaultdict(set)
+        self._gone: dict[str, set[str]] = defaultdict(set)
         self._down = False
 
     def watch(self) -> None:
@@ -199,6 +200,7 @@ class Keeper:
             return
         for network, file in before.keys() - after.keys():
             self._pending[network].add(file)
+            self._gone[network].add(before[network, file].hwaddr)
         for (network, file), nic in after.items():
             if before.get((network, file)) != nic:
                 self._pending[network].add(file)
@@ -227,6 +229,8 @@ class Keeper:
                 reserved = await self.host.run(reservations, network)
                 hosts = [with_reservation(nics[file], reserved) for file in files if file in nics]
                 await self.host.run(_write_hosts, row.value, files, hosts)
+                for hwaddr in self._gone.pop(network, set()) - {nic.hwaddr for nic in nics.values()}:
+                    await self.host.run(leases.give_back, row.value, hwaddr)
 
     async def write_host(
         self, network: Network, nic: Nic, *, addresses: tuple[str, str] = ("", ""), hwaddr: str = "", gone: bool = False

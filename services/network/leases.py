@@ -13,7 +13,9 @@ from dataclasses import dataclass
 import msgspec
 
 from chassis.keys import Config
+from rows.network import Network
 from services.network.drivers.bridge import keys
+from services.network.host import Host
 from services.network.usage import Nic
 
 MAC = re.compile(r"(?i)([0-9a-f]{2}:){5}[0-9a-f]{2}")
@@ -98,6 +100,17 @@ def eui64(subnet: ipaddress.IPv6Network, hwaddr: str) -> str:
     mac = bytes.fromhex(hwaddr.replace(":", ""))
     identifier = bytes([mac[0] ^ 2, mac[1], mac[2], 0xFF, 0xFE, mac[3], mac[4], mac[5]])
     return str(ipaddress.IPv6Address(int(subnet.network_address) | int.from_bytes(identifier, "big")))
+
+
+def give_back(host: Host, network: Network, hwaddr: str) -> None:
+    """Give back what this MAC holds; a lease that stays is no harm, it ends by itself."""
+    server = keys.address4(Config(network.config))
+    path = host.files(network.name).leases
+    if server is None or not path.exists():
+        return
+    for entry in parse(path.read_text()):
+        if entry.hwaddr == hwaddr.lower():
+            release(network.name, str(server.ip), entry)
 
 
 def release(interface: str, server: str, entry: Entry) -> None:

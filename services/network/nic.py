@@ -132,7 +132,7 @@ class Nics:
         asked = self._asked(request, strict=False)
         if asked.network is not None and asked.nictype == "bridged":
             await self.keeper.write_host(asked.network, asked.nic, gone=True)
-            await self.host.run(_release, asked.network, asked.hwaddr)
+            await self.host.run(leases.give_back, asked.network, asked.hwaddr)
         return EMPTY
 
     # Helpers of the above.
@@ -228,14 +228,3 @@ class Nics:
 def _change(host: Host, wanted: plan.Wanted, gone: tuple[Route, ...]) -> None:
     if host.links.get(wanted.host_name) is not None:
         apply.change(host, wanted, gone=gone)
-
-
-def _release(host: Host, network: Network, hwaddr: str) -> None:
-    """Give back what this MAC holds; a lease that stays is no harm, it ends by itself."""
-    server = bridge.address4(Config(network.config))
-    path = host.files(network.name).leases
-    if server is None or not path.exists():
-        return
-    for entry in leases.parse(path.read_text()):
-        if entry.hwaddr == hwaddr.lower():
-            leases.release(network.name, str(server.ip), entry)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import signal
 import sys
 from pathlib import Path
 
@@ -45,6 +46,8 @@ def play(cases: list[Case], record: Path | None = None) -> list[Outcome]:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)  # so that the server goes, however this ends
     parser = argparse.ArgumentParser(prog="tools/faults", description=__doc__)
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--all", action="store_true", help="every case; docs/reliability.md gets the matrix")

@@ -83,6 +83,12 @@ class Asking(threading.Thread):
         except Exception:  # the connection died: what matters is what the log says
             self.answer = None
 
+    def refused(self) -> bool:
+        """False; raises if the request was refused, so that nobody waits for what will not come."""
+        if self.answer is not None and 400 <= self.answer.status != 503:
+            raise Broken(f"the request was refused: {self.answer.error}")
+        return False
+
 
 def _warm_up(subject: Subject) -> None:
     """What is made once and kept (the unpacked image, folders) is there before the first look."""
@@ -124,7 +130,7 @@ class Player:
             subject.arm(f"{failing}{scene.saga}:{case.point}={action}")
         asking = Asking(scene, subject)
         asking.start()
-        self._strike(case, scene, pid)
+        self._strike(case, scene, pid, asking)
         asking.join(DEADLINE)
         outcome.ended = self._ended(scene, asking, known) if scene.durable else self._answered(scene, asking)
         check = scene.achieved if outcome.ended == "Success" else scene.undone
@@ -133,7 +139,7 @@ class Player:
         if case.undoing and outcome.ended == "Success":
             raise Broken("it was to fail and succeeded")
 
-    def _strike(self, case: Case, scene: Scene, pid: int) -> None:
+    def _strike(self, case: Case, scene: Scene, pid: int, asking: Asking) -> None:
         """Wait for the point and kill the victim there."""
         subject = self.subject
         if not scene.saga:
@@ -144,10 +150,10 @@ class Player:
             scene.struck(subject, case.victim)
             return
         if case.victim == OWNER:
-            eventually(subject.fired, DEADLINE, pause=0.005)
+            eventually(lambda: subject.fired() or asking.refused(), DEADLINE, pause=0.005)
             subject.wait_replaced(scene.part, pid)
             return
-        eventually(subject.reached.exists, DEADLINE, pause=0.005)
+        eventually(lambda: subject.reached.exists() or asking.refused(), DEADLINE, pause=0.005)
         struck = subject.kill(case.victim)
         subject.wait_replaced(case.victim, struck)
         subject.reached.unlink()
@@ -158,7 +164,7 @@ class Player:
         if answer is not None and answer.status in (200, 201):
             return "Success"
         self.subject.wait_ready()
-        lost = answer is None or answer.status == 0
+        lost = answer is None or answer.status in (0, 503)  # nobody can tell what became of it
         if lost and not _settled(lambda: scene.achieved(self.subject) and scene.undone(self.subject)):
             return "Failure (no answer)" if scene.achieved(self.subject) else "Success"
         return f"Failure ({answer.error if answer is not None and answer.body else 'no answer'})"

@@ -83,7 +83,10 @@ def mark(subject: Subject) -> str:
 def _links(subject: Subject) -> Iterator[str]:
     listing = subprocess.run(["ip", "-j", "-d", "link"], capture_output=True, text=True, check=True).stdout
     for link in json.loads(listing):
-        if mark(subject) in link.get("ifalias", "") or link.get("master") == subject.bridge.name:
+        if mark(subject) in link.get("ifalias", "") or link.get("master") in (
+            subject.bridge.name,
+            subject.other_bridge.name,
+        ):
             yield f"link {link['ifname']}"
 
 

@@ -186,7 +186,7 @@ class Update(Scene):
     def ask(self, subject: Subject) -> Answer:
         path = f"/1.0/instances/{self.what}"
         now = subject.api.get(path)
-        nic = {"type": "nic", "network": subject.bridge.name, "name": "eth1"}
+        nic = {"type": "nic", "network": subject.other_bridge.name, "name": "eth1"}
         devices = {**{name: d for name, d in now["devices"].items() if name != "eth0"}, "eth1": nic}
         config = {**now["config"], "limits.memory": "64MiB"}
         return subject.api.request("PUT", path, {**now, "config": config, "devices": devices})
@@ -219,7 +219,7 @@ class ProfileChange(Scene):
         subject.api.wait(self.act(subject, "start"), DEADLINE)
 
     def ask(self, subject: Subject) -> Answer:
-        nic = {"type": "nic", "network": subject.bridge.name, "name": "eth1"}
+        nic = {"type": "nic", "network": subject.other_bridge.name, "name": "eth1"}
         return subject.api.request("PUT", f"/1.0/profiles/{self.other}", {"config": {}, "devices": {"eth1": nic}})
 
     def _has(self, subject: Subject) -> tuple[bool, bool]:

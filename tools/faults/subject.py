@@ -18,7 +18,7 @@ from chassis.bus import Bus
 from tests.conformance import images
 from tests.conformance.client import Answer, Client, eventually
 from tests.conformance.servers import Nubibus
-from tests.conformance.world import Bridge, Ground, World, unique
+from tests.conformance.world import Ground, World, unique
 
 DEADLINE = 90.0
 STARTER = "starter"
@@ -38,12 +38,12 @@ class Failing(Nubibus):
 
 
 class Subject:
-    """A running server with a pool, an image and a bridge."""
+    """A running server with a pool, an image and two bridges."""
 
-    def __init__(self, server: Failing, world: World, bridge: Bridge) -> None:
+    def __init__(self, server: Failing, world: World) -> None:
         self.server = server
         self.world = world
-        self.bridge = bridge
+        self.bridge, self.other_bridge = world.bridge(), world.bridge()
         self.directory = server.directory
 
     @property
@@ -150,7 +150,7 @@ def subject() -> Iterator[Subject]:
         ground = Ground(api, pool, images.upload(api, images.unified_with({"faults": pool}, "tar.gz")))
         world = World(ground)
         try:
-            yield Subject(server, world, world.bridge())
+            yield Subject(server, world)
         finally:
             server.failpoint.unlink(missing_ok=True)
             with contextlib.suppress(
