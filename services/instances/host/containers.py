@@ -27,6 +27,7 @@ from services.instances.host.worker import Worker
 
 LINGER = 10.0  # seconds that a monitor may take to clear up after its init
 FREEZING = 10.0
+STUBBORN = 60.0  # seconds that even a forced stop may take
 POLL = 0.002
 STARTED = "started"  # what the child of a start says
 HALT, REBOOT = signal.SIGRTMIN + 3, signal.SIGRTMIN + 5  # what systemd waits for
@@ -202,7 +203,8 @@ class Containers:
         found.init.close()
         found.monitor.close()
         target = self._target(key)
-        await asyncio.to_thread(self.places.purge, key)
+        with suppress(OSError):  # what cannot be cleared now is by the next start or the next life
+            await asyncio.to_thread(self.places.purge, key)
         del self._running[key]
         if not self._running:
             self.places.drop_pivot()
@@ -258,7 +260,12 @@ class Containers:
         found.init.signal(signal.SIGKILL)
         with suppress(OSError, Internal):
             found.groups.set_frozen(False)
-        await found.gone.wait()
+        try:
+            await asyncio.wait_for(found.gone.wait(), STUBBORN)
+        except TimeoutError:
+            raise Internal(
+                f"The container did not end within {STUBBORN:g}s (a process that cannot be killed?)"
+            ) from None
 
     # -- freeze
 

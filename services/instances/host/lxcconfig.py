@@ -43,6 +43,7 @@ PRIVILEGED_DEVICES = (
     "c 10:200 rwm",
 )
 LXCFS = "/var/lib/lxcfs"
+PROFILE, NESTING_PROFILE = "lxc-container-default-cgns", "lxc-container-default-with-nesting"
 CONSOLE_LOG = "console.log"
 CONFIG = "lxc.conf"
 SECCOMP = "seccomp"
@@ -60,7 +61,7 @@ class Host:
 
     bindable: frozenset[str] = frozenset()  # of BOUND_FROM_HOST: path with "/" at its end if it is a directory
     lxcfs: frozenset[str] = frozenset()  # files below LXCFS/proc, "sys/devices/system/cpu" too
-    apparmor: bool = False
+    apparmor: frozenset[str] | None = None  # profiles that are loaded; None: the kernel has no AppArmor
     unified: bool = False  # pure cgroup2
     devices_controller: bool = True
 
@@ -174,12 +175,18 @@ def _privileges(spec: Spec, place: Place, host: Host) -> Iterator[Line]:
     else:
         for found in spec.idmap.ranges:
             yield "lxc.idmap", f"{found.kind} {found.ns} {found.host} {found.length}"
-    if host.apparmor:
-        yield "lxc.apparmor.profile", "unconfined"
+    if host.apparmor is not None:
+        yield "lxc.apparmor.profile", _profile(spec, host.apparmor)
     if place.seccomp is not None:
         yield "lxc.seccomp.profile", str(place.seccomp)
         if _is_true(spec.config, "security.nesting"):
             yield "lxc.seccomp.allow_nesting", "1"
+
+
+def _profile(spec: Spec, loaded: frozenset[str]) -> str:
+    """liblxc's own profiles hold a container back that has the host's root; another is held by its user namespace."""
+    wanted = NESTING_PROFILE if _is_true(spec.config, "security.nesting") else PROFILE
+    return wanted if spec.idmap is None and wanted in loaded else "unconfined"
 
 
 def _resources(spec: Spec, place: Place) -> Iterator[Line]:
@@ -238,7 +245,15 @@ def probe(unified: bool, devices_controller: bool, root: Path = Path("/"), mount
     return Host(
         frozenset(bindable),
         frozenset(lxcfs),
-        (root / "sys/kernel/security/apparmor").is_dir(),
+        _loaded_profiles(root),
         unified,
         devices_controller,
     )
+
+
+def _loaded_profiles(root: Path) -> frozenset[str] | None:
+    try:
+        lines = (root / "sys/kernel/security/apparmor/profiles").read_text().splitlines()
+    except OSError:
+        return None
+    return frozenset(line.rpartition(" (")[0] for line in lines)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -84,7 +85,7 @@ class Places:
                         os.kill(pid, signal.SIGKILL)
                 with suppress(Internal, OSError):
                     groups.set_frozen(False)
-                signal.sigtimedwait((), PAUSE)
+                time.sleep(PAUSE)
 
     def drop_pivot(self) -> None:
         """liblxc never removes it; in use it stays."""

@@ -129,3 +129,16 @@ def test_what_the_host_has_is_looked_up(tmp_path: Path) -> None:
 def test_folder_names_lead_back_to_their_keys(key: Key, folder: str) -> None:
     assert key.folder_name == folder
     assert Key.of_folder(folder) == key
+
+
+def test_apparmor_confines_who_has_the_hosts_root(tmp_path: Path) -> None:
+    folder = tmp_path / "sys/kernel/security/apparmor"
+    folder.mkdir(parents=True)
+    (folder / "profiles").write_text("lxc-container-default-cgns (enforce)\n/usr/bin/man (enforce)\n")
+    host = probe(unified=False, devices_controller=True, root=tmp_path)
+    privileged = dataclasses.replace(SPEC, idmap=None)
+    assert "lxc.apparmor.profile = lxc-container-default-cgns" in lines(privileged, host=host)
+    assert "lxc.apparmor.profile = unconfined" in lines(host=host)
+    nested = dataclasses.replace(privileged, config={"security.nesting": "true"})
+    assert "lxc.apparmor.profile = unconfined" in lines(nested, host=host)
+    assert "apparmor" not in "\n".join(lines(privileged))
