@@ -15,6 +15,7 @@ import secrets
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import yaml
@@ -53,10 +54,11 @@ class Authority:
         assert isinstance(key, Key)
         return cls(key, x509.load_pem_x509_certificate(secret["ca.crt"]))
 
-    def issue(self, name: str, names: tuple[str, ...]) -> dict[str, bytes]:
-        """ca.crt, tls.crt and tls.key of a part, PEM."""
+    def issue(self, name: str, names: tuple[str, ...], addresses: tuple[str, ...] = ()) -> dict[str, bytes]:
+        """ca.crt, tls.crt and tls.key of a part, PEM, valid for the common name, its own names and addresses."""
         key = ec.generate_private_key(ec.SECP384R1())
-        alternatives = x509.SubjectAlternativeName([x509.DNSName(n) for n in (COMMON, *names)])
+        called = [x509.DNSName(n) for n in (COMMON, *names)]
+        alternatives = x509.SubjectAlternativeName([*called, *(x509.IPAddress(ip_address(a)) for a in addresses)])
         builder = _builder(name, PART_DAYS, key).issuer_name(self.certificate.subject)
         certificate = builder.add_extension(alternatives, critical=False).sign(self.key, hashes.SHA384())
         return {"ca.crt": _pem(self.certificate), "tls.crt": _pem(certificate), "tls.key": _key_pem(key)}
@@ -72,8 +74,11 @@ def server_certificate() -> dict[str, bytes]:
     return {"tls.crt": _pem(certificate), "tls.key": _key_pem(key)}
 
 
-def manifests(kept: dict[str, dict[str, bytes]]) -> list[Secret]:
-    """The Secrets, with authority, passwords and server certificate out of `kept` where it has them."""
+def manifests(kept: dict[str, dict[str, bytes]], nats_addresses: tuple[str, ...] = ()) -> list[Secret]:
+    """The Secrets, with authority, passwords and server certificate out of `kept` where it has them.
+
+    `nats_addresses` is for who reaches NATS by address and not by the name of its Service.
+    """
     authority = Authority.of(kept["nubibus-authority"]) if "nubibus-authority" in kept else Authority.fresh()
     found = [_secret("nubibus-authority", {"ca.crt": _pem(authority.certificate), "ca.key": _key_pem(authority.key)})]
     passwords = kept.get("nubibus-nats") or {
@@ -82,7 +87,9 @@ def manifests(kept: dict[str, dict[str, bytes]]) -> list[Secret]:
     }
     found.append(_secret("nubibus-nats", passwords))
     found.append(_secret("nubibus-server", kept.get("nubibus-server") or server_certificate()))
-    found += [_secret(f"nubibus-tls-{part}", authority.issue(part, names)) for part, names in PARTS.items()]
+    for part, names in PARTS.items():
+        addresses = nats_addresses if part == "nats" else ()
+        found.append(_secret(f"nubibus-tls-{part}", authority.issue(part, names, addresses)))
     return found
 
 

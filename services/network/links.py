@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -261,7 +262,8 @@ class Links:
             self.route.neigh("del", dst=address, ifindex=index, flags=8)
 
 
-SYSCTL = Path("/proc/sys")
+# In a container /proc/sys is read-only; deploy/k8s mounts the node's elsewhere and says where.
+SYSCTL = Path(os.environ.get("NUBIBUS_SYSCTL", "/proc/sys"))
 
 
 def read_sysctl(name: str) -> str | None:

@@ -36,7 +36,7 @@ class Deployment:
     def __post_init__(self) -> None:
         self.podman = Podman(self.directory)
         kept = self.directory / "secrets.yaml"
-        kept.write_text(yaml.safe_dump_all(cluster_secrets.manifests({})))
+        kept.write_text(yaml.safe_dump_all(cluster_secrets.manifests({}, (NATS,))))
         secrets = cluster_secrets.read(kept)
         secrets["nubibus-trust"] = {"play.crt": self._client_certificate()}
         node = Node(self.directory, GATEWAY)

@@ -41,12 +41,16 @@ class Podman:
     pods: dict[str, tuple[Pod, str]] = field(default_factory=dict)
 
     def run(self, *arguments: str, text: str | None = None, check: bool = True) -> str:
-        done = subprocess.run([*LIMITED, "podman", *arguments], input=text, env=self.env, capture_output=True, text=True)
+        done = subprocess.run(
+            [*LIMITED, "podman", *arguments], input=text, env=self.env, capture_output=True, text=True
+        )
         if check and done.returncode:
             raise RuntimeError(f"podman {' '.join(arguments)}: {done.stderr.strip()}")
         return done.stdout
 
     def open(self) -> None:
+        """An empty store of pods (what an earlier play left is removed) and the network."""
+        self.run("pod", "rm", "--force", "--all", check=False)
         self.run("network", "rm", "-f", NETWORK, check=False)
         self.run(
             "network",
@@ -71,8 +75,8 @@ class Podman:
             fresh.chmod(mode)
             fresh.rename(path)
         where = ["--network", "host"] if pod.host_network else ["--network", NETWORK, "--ip", address]
-        self.run("kube", "play", "--quiet", *where, "-", text=yaml.safe_dump(pod.manifest))
         self.pods[pod.name] = (pod, address)
+        self.run("kube", "play", "--quiet", *where, "-", text=yaml.safe_dump(pod.manifest))
 
     def containers(self, pod: str) -> dict[str, int]:
         """The pids of a pod's running containers by their name in the manifest."""

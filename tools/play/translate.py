@@ -116,6 +116,9 @@ class Translation:
             values.update(self.config_maps()[source["configMapRef"]["name"]])
         for entry in container.get("env", []):
             values[entry["name"]] = self._value(entry, fields)
+        if fields["status.podIP"] == self.node.address:  # podman writes no /etc/hosts for the host's network
+            for alias, ip in self.aliases.items():
+                values = {name: value.replace(f"//{alias}:", f"//{ip}:") for name, value in values.items()}
         resolved = {name: REFERENCE.sub(lambda m: values.get(m[1], m[0]), value) for name, value in values.items()}
         return [{"name": name, "value": value} for name, value in resolved.items()]
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import ipaddress
 import shutil
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 from services.network import daemons, firewall, nftables
 from services.network.drivers.bridge import plan
 from services.network.host import Host
-from services.network.links import Link, read_sysctl, write_sysctl
+from services.network.links import SYSCTL, Link, read_sysctl, write_sysctl
 
 FORWARDING6 = "net/ipv6/conf/all/forwarding"
 
@@ -87,7 +86,7 @@ def set_link(host: Host, change: plan.SetLink) -> None:
 def set_sysctl(host: Host, change: plan.SetSysctl) -> None:
     """A host that learns its own routes from router advertisements must go on doing so when it begins to forward."""
     if change.name == FORWARDING6:
-        for path in Path("/proc/sys/net/ipv6/conf").glob("*/accept_ra"):
+        for path in (SYSCTL / "net/ipv6/conf").glob("*/accept_ra"):
             if path.read_text().strip() == "1":
                 path.write_text("2")
     write_sysctl(change.name, change.value)
