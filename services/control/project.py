@@ -63,7 +63,10 @@ class Projects:
 
     async def State(self, request: control_pb2.NameRequest, call: Call) -> rest_pb2.Document:
         row = self._one(request.name, call, "Fetch project database object: ")
-        resources = {name: {"Limit": -1, "Usage": used} for name, used in self.holdings.usage(row.value.name).items()}
+        config, usage = row.value.config, self.holdings.usage(row.value.name)
+        resources = {
+            name: {"Limit": int(config.get(f"limits.{name}") or -1), "Usage": used} for name, used in usage.items()
+        }
         return documents.document({"resources": resources}, revision=row.revision)
 
     def _one(self, name: str, call: Call, prefix: str = "") -> Versioned[Project]:
@@ -121,6 +124,7 @@ class Projects:
         if changed and self._in_use(now.name):
             raise errors.BadRequest("Features can only be changed on empty projects")
         project_keys.validate(config)
+        self._check_numbers(now.name, config)
         change = Change().put(
             PROJECT, msgspec.structs.replace(now, config=config, description=description), expect=row.revision
         )
@@ -128,6 +132,18 @@ class Projects:
             self._follow_profiles(change, now.name, wanted=is_true(config.get(FEATURE_PROFILES, "")))
         change.event(_event("project-updated", now))
         return documents.empty(revision=await self.store.commit(change))
+
+    def _check_numbers(self, name: str, config: dict[str, str]) -> None:
+        """A limit below what is there already is refused. Raises Internal, as LXD does."""
+        usage = self.holdings.usage(name)
+        for key, type_ in project_keys.NUMBERS.items():
+            there = usage[key.removeprefix("limits.")]
+            if config.get(key) and int(config[key]) < there:
+                what = f"instances of type {type_}" if type_ else "total instances"
+                raise errors.Internal(
+                    f'Can\'t change {key} in project "{name}": "{key}" is too low: '
+                    f'there currently are {there} {what} in project "{name}"'
+                )
 
     def _follow_profiles(self, change: Change, name: str, *, wanted: bool) -> None:
         """A project with profiles of its own has a default profile. It comes and goes in the same batch as the project does, so

@@ -25,7 +25,11 @@ Choice = Enum("block", "allow")
 FEATURES = ("features.images", "features.networks", "features.profiles", "features.storage.volumes")
 # A new project has these unless it says otherwise; features.networks stays off, as in LXD.
 ON_BY_DEFAULT = ("features.images", "features.profiles", "features.storage.volumes")
-LIMITS = "limits of projects are not supported yet"
+# Limits on the number of instances: which type each counts, None for all. The instances service keeps to them.
+NUMBERS: dict[str, str | None] = {
+    "limits.containers": "container", "limits.instances": None, "limits.virtual-machines": "virtual-machine",
+}  # fmt: skip
+LIMITS = "such limits of a project are not supported yet"
 RESTRICTIONS = "restrictions of projects are not supported yet"
 
 
@@ -44,8 +48,8 @@ PROJECT = Schema(
             "images.auto_update_cached", "images.auto_update_interval", "images.compression_algorithm",
             "images.default_architecture", "images.remote_cache_expiry",
         ),
-        *_waiting(LIMITS, Count, "limits.containers", "limits.cpu", "limits.instances", "limits.networks",
-                  "limits.processes", "limits.virtual-machines"),
+        *(Key(name, Count, since="projects_limits", doc="How many the project may have") for name in NUMBERS),
+        *_waiting(LIMITS, Count, "limits.cpu", "limits.networks", "limits.processes"),
         *_waiting(LIMITS, Str, "limits.disk", "limits.memory"),
         *_waiting(RESTRICTIONS, Bool, "restricted"),
         *_waiting(

@@ -21,6 +21,11 @@ class Projects:
         row = self.rows.get(project)
         return project == DEFAULT or row is None or is_true(row.value.config.get(f"features.{feature}", ""))
 
+    def config(self, project: str) -> dict[str, str]:
+        """Its configuration; empty for a project that has not been seen."""
+        row = self.rows.get(project)
+        return row.value.config if row else {}
+
     def of_profiles(self, project: str) -> str:
         """The project whose profiles the instances of this one use."""
         return project if self.has(project, "profiles") else DEFAULT

@@ -23,6 +23,7 @@ from services.instances.document import Documents, etag, with_all
 from services.instances.occurrences import of_instance
 from services.instances.parts import Parts
 from services.instances.projects import DEFAULT, url
+from services.instances.room import Room
 from services.instances.roster import Member
 from services.instances.sagas import create, delete, rename, update
 from services.instances.sagas.subject import locks
@@ -58,6 +59,7 @@ class Instances:
         self.parts = parts
         self.documents = documents_
         self.states = states
+        self.room = Room(parts.roster, parts.sagas.operations)
 
     # Reading.
 
@@ -110,15 +112,15 @@ class Instances:
         if type_ != "container":
             raise NotImplementedHere("Virtual machines are not supported by this server yet")
         args = creation.arguments(body, name, type_, image, datetime.now(UTC))
-        return answer_of(
-            await self.parts.sagas.accept(
+        async with self.room.taken(project, type_):
+            accepted = await self.parts.sagas.accept(
                 create.SAGA,
                 args,
                 project=project,
                 resources=names.resources(project, name),
                 locks=locks(project, name),
             )
-        )
+        return answer_of(accepted)
 
     def _drawn_name(self, project: str) -> str:
         return names.drawn_name(lambda name: self.parts.roster.rows.get(project, name) is not None)

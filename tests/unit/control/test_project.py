@@ -82,7 +82,7 @@ async def test_names_that_are_refused(world: World, name: str, text: str) -> Non
         ("features.images", "x", 'key "features.images" value: Invalid value for a boolean "x"'),
         ("limits.instances", "x", 'Invalid value for uint32 "x": strconv.ParseUint: parsing "x": invalid syntax'),
         ("limits.instances", "5000000000", "value out of range"),
-        ("limits.instances", "5", "limits of projects are not supported yet"),
+        ("limits.memory", "5GiB", "such limits of a project are not supported yet"),
         ("restricted.containers.nesting", "foo", 'Invalid value "foo" (not one of [block allow])'),
         ("restricted", "true", "restrictions of projects are not supported yet"),
     ],
@@ -142,6 +142,24 @@ async def test_a_project_in_use_is_neither_removed_nor_renamed_nor_given_other_f
     state = json.loads((await world.projects.State(named("p1"), ADMIN)).json)["resources"]
     assert state["instances"] == {"Limit": -1, "Usage": 1}
     assert state["virtual-machines"] == {"Limit": -1, "Usage": 0}
+
+
+async def test_a_limit_is_shown_and_never_below_what_is_there(world: World) -> None:
+    await world.project("p1", limits__instances="2")
+    for name in ("c1", "c2"):
+        instance = Instance(project="p1", name=name, uid=name, created_at=datetime.now(UTC))
+        await world.store.commit(Change().put(INSTANCE, instance, expect=0))
+    state = json.loads((await world.projects.State(named("p1"), ADMIN)).json)["resources"]
+    assert state["instances"] == {"Limit": 2, "Usage": 2}
+    for key, text in (
+        ("limits.instances", '"limits.instances" is too low: there currently are 2 total instances in project "p1"'),
+        ("limits.containers", "there currently are 2 instances of type container"),
+    ):
+        with pytest.raises(errors.Internal) as raised:
+            await world.projects.Patch(put("p1", config={key: "1"}), ADMIN)
+        assert text in raised.value.text
+    await world.projects.Patch(put("p1", config={"limits.instances": ""}), ADMIN)
+    assert "limits.instances" not in (await shown(world, "p1"))["config"]
 
 
 async def test_removing_a_project_takes_its_default_profile_and_the_clients_rights_along(world: World) -> None:
