@@ -1,8 +1,9 @@
 """The host comes up and goes down: which instances start by themselves and in which order, and how all are stopped.
 
 At the start of the service the running ones are taken over as they are. Whether the machine (or the whole server) has been down since is
-told by a mark: the kernel's boot id, written at each start and removed by an orderly shutdown. Only then are instances started by
-themselves; when only this service was away, an instance that died meanwhile becomes Stopped.
+told by a mark: the kernel's boot id, written at each start and removed by an orderly shutdown. After such an absence every instance with
+boot.autostart is started. One that ended while only this service was away runs again as well, as with LXD, unless boot.autostart forbids
+it: then it becomes Stopped.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Boot:
         for member in list(self.parts.roster.select()):
             if self._elsewhere(member) or self.parts.roster.live(member.value.project, member.value.name) is not None:
                 continue
-            if fresh and not self._busy(member) and starts_by_itself(member):
+            if (fresh or member.value.powered) and not self._busy(member) and starts_by_itself(member):
                 self.to_start.append(member)
             elif member.value.powered:
                 self.exits.look(member.key)  # after the operation that is resumed, if there is one

@@ -147,7 +147,9 @@ class FakeNics:
     async def forget(self, nic: NicOf) -> None:
         return None
 
-    async def validate(self, project: str, device: str, config: Mapping[str, str], instance_type: str) -> None:
+    async def validate(
+        self, project: str, instance: str, device: str, config: Mapping[str, str], instance_type: str
+    ) -> None:
         return None
 
 

@@ -329,24 +329,27 @@ async def test_the_host_goes_down_in_order_and_comes_up_again(tmp_path: Path) ->
     await again.stop()
 
 
-async def test_a_mere_restart_of_the_service_starts_nothing(tmp_path: Path) -> None:
+async def test_a_mere_restart_of_the_service_starts_only_what_ended_meanwhile(tmp_path: Path) -> None:
     log, world = MemoryLog(), InstanceWorld(tmp_path, {})
     service = Service(log, world)
     await service.start()
     await world.given(service.store)
-    for name in ("a", "b", "c"):
-        await service.create(name, config={"boot.autostart": "true"})
-    await service.act("a", "start")
-    await service.act("b", "start")
+    for name, autostart in (("a", "true"), ("b", "true"), ("c", "true"), ("d", "false")):
+        await service.create(name, config={"boot.autostart": autostart})
+    for name in ("a", "b", "d"):
+        await service.act(name, "start")
     await service.stop()
+    before = world.host.running[Key("default", "a")].pid
     await world.host.kill(Key("default", "b"))
+    await world.host.kill(Key("default", "d"))
 
     again = Service(log, world)
     await again.start()
     await again.boot.keep()
-    await again.until(lambda: not again.row("b").powered)
-    assert [key.name for key in world.host.running] == ["a"]
-    assert again.told()[-1] == "instance-shutdown"
+    await again.until(lambda: not again.row("d").powered)
+    assert sorted(key.name for key in world.host.running) == ["a", "b"], "c was stopped all along, d may not start"
+    assert world.host.running[Key("default", "a")].pid == before
+    assert sorted(again.told()[-2:]) == ["instance-shutdown", "instance-started"]
     await again.stop()
 
 
