@@ -7,7 +7,6 @@ ended is told of once (`on_exit`), when its monitor is gone too, and with it its
 from __future__ import annotations
 
 import asyncio
-import shutil
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -85,8 +84,8 @@ class Containers:
 
     def _sweep(self) -> None:
         self.places.sweep(self._running)
-        for folder in self.places.names():
-            preparation.unstage(self.directory / folder)
+        for folder in self.directory.iterdir():
+            preparation.unstage(folder)
 
     # -- names
 
@@ -345,6 +344,6 @@ class Containers:
             self.folder(old).rename(self.folder(new))
 
     async def forget(self, key: Key) -> None:
-        """Remove its folder. Done already is as good."""
-        await asyncio.to_thread(shutil.rmtree, self.folder(key), ignore_errors=True)
+        """Remove its folder. Done already is as good. Raises Internal if something is still mounted in it."""
+        await asyncio.to_thread(preparation.discard, self.folder(key))
         self._turns.pop(key, None)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from chassis.errors import Internal
 from services.instances.host import cgroups, lxcconfig, seccomp
 from services.instances.host.cgroups import Machine
 from services.instances.host.lxcconfig import Host, Place
@@ -86,7 +88,7 @@ def stage(folder: Path, mounts: tuple[MountSpec, ...]) -> Iterator[MountSpec]:
 def unstage(folder: Path) -> None:
     """Done already is as good."""
     staged = folder / STAGED
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError, NotADirectoryError):
         for place in list(staged.iterdir()):
             while _libc.umount2(os.fsencode(place), MNT_DETACH | UMOUNT_NOFOLLOW) == 0:
                 pass
@@ -97,6 +99,17 @@ def unstage(folder: Path) -> None:
                     place.unlink()
         with suppress(OSError):
             staged.rmdir()
+
+
+def discard(folder: Path) -> None:
+    """Remove a container's folder, but never what a mount shows in it. Raises Internal if something stays mounted there."""
+    unstage(folder)
+    inside = f"{folder.resolve()}/"
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        point = line.split()[4].encode().decode("unicode_escape")
+        if point.startswith(inside):
+            raise Internal(f"{point} is still mounted")
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def complaint(places: Places, key: Key) -> str:

@@ -13,8 +13,8 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -184,13 +184,3 @@ class Starter:
                 self._process.kill()
                 self._process.wait()
             self._process = None
-
-
-@asynccontextmanager
-async def starter() -> AsyncIterator[Starter]:
-    """A starter for the length of a block."""
-    found = Starter.spawn()
-    try:
-        yield found
-    finally:
-        found.close()

@@ -90,8 +90,8 @@ async def world(tmp_path: Path, rootfs: Path) -> AsyncIterator[World]:
     exits: list[tuple[Key, Exit]] = []
     containers = Containers(directory, starter, lambda key, how: exits.append((key, how)))
     found = World(directory, volumes, rootfs, starter, containers, exits)
-    await containers.open()
     try:
+        await containers.open()
         yield found
     finally:
         for key in list(found.containers.running()):

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from chassis.errors import Internal
-from services.instances.host import process, takeover
+from services.instances.host import preparation, process, takeover
 from services.instances.host.console import command_socket
 from services.instances.host.idmap import both
 from services.instances.host.spec import Exit, Key, MountSpec, NicSpec
@@ -433,3 +433,29 @@ async def test_a_start_that_hangs_is_ended_by_the_next_life(world: World, monkey
         assert child.stdout.readline() == "held\n"
         await world.reopen()
         assert child.wait(20) == -signal.SIGKILL
+
+
+async def test_a_start_that_was_cut_off_endangers_no_source(world: World, tmp_path: Path) -> None:
+    """What is bound into the folder for a start must never be removed with the folder."""
+    source = tmp_path / "precious"
+    source.mkdir()
+    (source / "file").write_text("precious")
+    key = Key("default", "cut")
+    folder = world.containers.folder(key)
+    folder.mkdir()
+    mounts = (MountSpec(str(source), "mnt", ("rbind",), "dir"), MountSpec(str(source / "file"), "f", ("bind",), "file"))
+    assert len(list(preparation.stage(folder, mounts))) == 2
+    await world.reopen()
+    assert str(folder) not in Path("/proc/self/mountinfo").read_text()
+    assert len(list(preparation.stage(folder, mounts))) == 2
+    await world.containers.forget(key)
+    assert not folder.exists()
+    folder.mkdir()
+    (folder / "elsewhere").mkdir()
+    subprocess.run(["mount", "--bind", str(source), str(folder / "elsewhere")], check=True)
+    try:
+        with pytest.raises(Internal, match="still mounted"):
+            await world.containers.forget(key)
+    finally:
+        subprocess.run(["umount", str(folder / "elsewhere")], check=True)
+    assert (source / "file").read_text() == "precious"
