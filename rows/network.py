@@ -1,4 +1,4 @@
-"""Managed networks, their forwards, and rule sets for their traffic. Owner: network."""
+"""Managed networks, their forwards, rule sets for their traffic, and DNS zones. Owner: network."""
 
 from __future__ import annotations
 
@@ -60,6 +60,34 @@ class NetworkForward(msgspec.Struct, frozen=True, kw_only=True):
     ports: tuple[ForwardPort, ...] = ()
 
 
+class NetworkZone(msgspec.Struct, frozen=True, kw_only=True):
+    """A DNS zone; what it holds is made of the networks that name it and of its records."""
+
+    project: str
+    name: str
+    description: str = ""
+    config: dict[str, str] = {}
+
+
+class ZoneEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`ttl` in seconds, 0 for the default of 300."""
+
+    type: str = ""
+    ttl: int = 0
+    value: str = ""
+
+
+class ZoneRecord(msgspec.Struct, frozen=True, kw_only=True):
+    project: str
+    zone: str
+    name: str
+    description: str = ""
+    config: dict[str, str] = {}
+    entries: tuple[ZoneEntry, ...] = ()
+
+
 NETWORK = Kind("network_network", Network, ("project", "name"))
 NETWORK_ACL = Kind("network_acl", NetworkAcl, ("project", "name"))
 NETWORK_FORWARD = Kind("network_forward", NetworkForward, ("project", "network", "listen_address"))
+NETWORK_ZONE = Kind("network_zone", NetworkZone, ("project", "name"))
+ZONE_RECORD = Kind("network_zone-record", ZoneRecord, ("project", "zone", "name"))

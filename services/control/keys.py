@@ -210,13 +210,20 @@ IMAGE_COMPRESSION = ServerKey(
     since="image_compression_algorithm",
     doc="For published images",
 )
+DNS_ADDRESS = ServerKey(
+    "core.dns_address",
+    Address,
+    since="network_dns",
+    scope="local",
+    doc="Where the zones of networks can be transferred",
+)
 USER = ServerKey("user.*", Str, doc="Free for the user")
 
 WORKING: tuple[ServerKey[Any], ...] = (
     HTTPS_ADDRESS, ALLOWED_CREDENTIALS, ALLOWED_HEADERS, ALLOWED_METHODS, ALLOWED_ORIGIN, TRUST_PASSWORD, TOKEN_EXPIRY,
     SHUTDOWN_TIMEOUT, TRUSTED_PROXY, METRICS_ADDRESS, METRICS_AUTHENTICATION, DEBUG_ADDRESS, TRUST_AUTHORITY, IMAGE_COMPRESSION,
     CANDID_URL, CANDID_KEY, CANDID_DOMAINS, CANDID_EXPIRY,
-    EVENTS_RETENTION, EVENTS_LIMIT, EVENTS_SIZE, OPERATIONS_RETENTION, USER,
+    EVENTS_RETENTION, EVENTS_LIMIT, EVENTS_SIZE, OPERATIONS_RETENTION, DNS_ADDRESS, USER,
 )  # fmt: skip
 CLUSTER = "clustering is not supported yet"
 IMAGES = "images from remote servers are not supported yet"
@@ -227,7 +234,6 @@ WAITING: tuple[ServerKey[Any], ...] = (
               ("cluster.max_voters", Voters, "3"), ("cluster.offline_threshold", Threshold, "20")),
     *_waiting("BGP is not supported yet", ("core.bgp_address", Address, ""), ("core.bgp_asn", Whole, ""),
               ("core.bgp_routerid", key_types.IPv4, "")),
-    *_waiting("network zones are not supported yet", ("core.dns_address", Address, "")),
     *_waiting(IMAGES, ("core.proxy_http", Str, ""), ("core.proxy_https", Str, ""), ("core.proxy_ignore_hosts", Str, ""),
               ("images.auto_update_cached", Truth, "true"), ("images.auto_update_interval", Whole, "6"),
               ("images.remote_cache_expiry", Whole, "10"), ("images.default_architecture", key_types.Enum(*ARCHITECTURES), "")),

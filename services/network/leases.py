@@ -53,6 +53,12 @@ def parse(text: str) -> Iterator[Entry]:
         yield Entry(mac.lower() if MAC.fullmatch(mac) else "", fields[2], fields[3], fields[4])
 
 
+def read(host: Host, network: str) -> list[Entry]:
+    """What dnsmasq has handed out. Host thread."""
+    path = host.files(network).leases
+    return list(parse(path.read_text())) if path.exists() else []
+
+
 def of_network(
     name: str,
     config: Config,

@@ -24,6 +24,7 @@ from gen.nubibus.rest.v1 import rest_pb2
 from rows.network import NETWORK, NETWORK_FORWARD, Network
 from services.network import leases, rules, state, subnets
 from services.network.drivers import driver
+from services.network.drivers.bridge.keys import ZONES
 from services.network.host import Host
 from services.network.keeper import CREATED, CREATING, DELETING, HOST_FAULTS, Keeper, reason
 from services.network.occurrences import told
@@ -85,7 +86,7 @@ class Networks:
         network = row.value
         if not rules.driver_of(network.type).has_leases:
             raise errors.Internal("Not implemented")
-        entries = await self.host.run(_lease_entries, network.name)
+        entries = await self.host.run(leases.read, network.name)
         found = leases.of_network(
             network.name,
             Config(network.config),
@@ -257,6 +258,12 @@ class Networks:
             if self.usage.acls.get(project, acl) is None:
                 refusal = errors.Internal if creating else errors.BadRequest
                 raise refusal(f"Network ACL {quote(acl)} does not exist")
+        for key in ZONES:
+            zone = texts.get(key.name, "")
+            if zone and self.usage.zones.get(project, zone) is None:
+                refusal = errors.Internal if creating else errors.BadRequest
+                why = f"Network zone {quote(zone)} doesn't exist"
+                raise refusal(f"Invalid value for network {quote(name)} option {quote(key.name)}: {why}")
         taken = [
             text
             for row in self.usage.networks.select()
@@ -340,8 +347,3 @@ def _check(host: Host, found: driver.Driver, network: driver.Network, creating: 
 
 def _rename(host: Host, found: driver.Driver, old: str, new: str) -> None:
     found.rename(host, old, new)
-
-
-def _lease_entries(host: Host, network: str) -> list[leases.Entry]:
-    path = host.files(network).leases
-    return list(leases.parse(path.read_text())) if path.exists() else []

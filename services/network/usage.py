@@ -15,7 +15,18 @@ from chassis.key_types import quote as go_quote
 from chassis.store import Mirror, Store, Versioned
 from rows.control import PROJECT, Project
 from rows.instance import INSTANCE, Instance
-from rows.network import NETWORK, NETWORK_ACL, NETWORK_FORWARD, Network, NetworkAcl, NetworkForward
+from rows.network import (
+    NETWORK,
+    NETWORK_ACL,
+    NETWORK_FORWARD,
+    NETWORK_ZONE,
+    ZONE_RECORD,
+    Network,
+    NetworkAcl,
+    NetworkForward,
+    NetworkZone,
+    ZoneRecord,
+)
 from rows.profile import PROFILE, Profile
 from services.network.dhcp import Host
 
@@ -79,6 +90,8 @@ class Usage:
         self.networks: Mirror[Network] = store.mirror(NETWORK)
         self.acls: Mirror[NetworkAcl] = store.mirror(NETWORK_ACL)
         self.forwards: Mirror[NetworkForward] = store.mirror(NETWORK_FORWARD)
+        self.zones: Mirror[NetworkZone] = store.mirror(NETWORK_ZONE)
+        self.records: Mirror[ZoneRecord] = store.mirror(ZONE_RECORD)
 
     def has(self, project: str, feature: str) -> bool:
         """Whether a project has its own networks or profiles. A project that was not seen counts as having its own profiles only."""

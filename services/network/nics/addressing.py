@@ -33,8 +33,7 @@ def _reserve4(host: Host, network: Network, config: Config, file: str, hwaddr: s
     known = reservations(host, network.name)
     if known.get(file, ("", ""))[0]:
         return known[file][0]
-    path = host.files(network.name).leases
-    entries = list(leases.parse(path.read_text())) if path.exists() else []
+    entries = leases.read(host, network.name)
     for entry in entries:
         if entry.hwaddr == hwaddr and "." in entry.address:
             return entry.address

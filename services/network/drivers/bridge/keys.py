@@ -35,6 +35,10 @@ DNS_DOMAIN = Key("dns.domain", Domain, default="lxd", since="network", doc="Doma
 DNS_MODE = Key(
     "dns.mode", Enum("dynamic", "managed", "none"), default="managed", since="network", doc="How names are registered"
 )
+ZONE_FORWARD = Key("dns.zone.forward", Str, since="network_dns", doc="DNS zone of its names")
+ZONE_REVERSE4 = Key("dns.zone.reverse.ipv4", Str, since="network_dns", doc="DNS zone of its IPv4 addresses")
+ZONE_REVERSE6 = Key("dns.zone.reverse.ipv6", Str, since="network_dns", doc="DNS zone of its IPv6 addresses")
+ZONES = (ZONE_FORWARD, ZONE_REVERSE4, ZONE_REVERSE6)
 DNS_SEARCH = Key("dns.search", List(Domain), since="network_dns_search", doc="Domain search list")
 IPV4_ADDRESS = Key("ipv4.address", HostAddress4, since="network", doc='Address of the bridge, "none" or "auto"')
 IPV4_DHCP = Key("ipv4.dhcp", Bool, default="true", since="network", doc="Whether to hand out addresses by DHCP")
