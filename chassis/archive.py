@@ -54,7 +54,14 @@ def format_of(file: Path) -> str:
 
 
 class _Member(tarfile.TarInfo):
-    """A member whose headers are bounded."""
+    """A member whose headers are bounded. An archive without its end mark is broken off, wherever that happened."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Any:
+        try:
+            return super().fromtarfile(tarfile_)
+        except (tarfile.EmptyHeaderError, tarfile.TruncatedHeaderError):  # type: ignore[attr-defined]
+            raise tarfile.ReadError("unexpected end of data") from None
 
     def _proc_member(self, archive: tarfile.TarFile) -> Any:
         if self.type in _LONG and self.size > HEADER:

@@ -44,6 +44,20 @@ class VolumeSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime | None = None
 
 
+class VolumeBackup(msgspec.Struct, frozen=True, kw_only=True):
+    """An archive of a custom volume; its file lies on the member that holds the volume."""
+
+    pool: str
+    project: str
+    volume: str
+    name: str
+    created_at: datetime
+    expires_at: datetime | None = None
+    volume_only: bool = False
+    optimized: bool = False
+
+
 POOL = Kind("storage_pool", Pool, ("name",))
 VOLUME = Kind("storage_volume", Volume, ("pool", "project", "type", "name"))
 VOLUME_SNAPSHOT = Kind("storage_snapshot", VolumeSnapshot, ("pool", "project", "type", "volume", "name"))
+VOLUME_BACKUP = Kind("storage_backup", VolumeBackup, ("pool", "project", "volume", "name"))

@@ -8,12 +8,11 @@ from typing import Any
 
 import msgspec
 
-from chassis import errors
+from chassis import compression, errors
 from chassis.documents import read_body
 from chassis.key_types import quote
 from chassis.kinds import Versioned
 from rows.instance import Instance
-from services.images import compression
 from services.images.parts import Parts
 from services.images.sagas.publishing import Publication
 

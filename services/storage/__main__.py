@@ -7,15 +7,12 @@ from chassis.converge import Converge
 from chassis.kinds import Versioned
 from chassis.sagas import Sagas
 from rows.image import IMAGE, Image
-from services.storage.cache import Trees
 from services.storage.drivers import host
-from services.storage.holders import Holders
-from services.storage.image_files import ImageSource
 from services.storage.parts import Parts
-from services.storage.places import Places
 from services.storage.placing import Placing
 from services.storage.pool import Pools
 from services.storage.power import Power
+from services.storage.sagas import backup as backup_sagas
 from services.storage.sagas import pool as pool_sagas
 from services.storage.sagas import snapshot as snapshot_sagas
 from services.storage.sagas import volume as volume_sagas
@@ -29,11 +26,9 @@ SWEEP = 3600.0  # seconds between sweeps of the cache and attempts to open what 
 async def wire(part: service.Part) -> None:
     images = part.store.mirror(IMAGE)
     by_fingerprint = images.index("fingerprint", lambda image: [image.fingerprint])
-    places = Places(part.directory, part.store)
-    source = ImageSource(part.directory)
-    trees = Trees(part.directory, source, lambda fingerprint: by_fingerprint.count(fingerprint) > 0)
-    parts = Parts(places, Holders(part.store), source, trees, part.member)
-    verbs = (*pool_sagas.SAGAS, *volume_sagas.SAGAS, *snapshot_sagas.SAGAS)
+    parts = Parts.of(part.directory, part.store, lambda name: by_fingerprint.count(name) > 0, part.member)
+    places, trees = parts.places, parts.trees
+    verbs = (*pool_sagas.SAGAS, *volume_sagas.SAGAS, *snapshot_sagas.SAGAS, *backup_sagas.SAGAS)
     sagas = Sagas(part.store, part.name, verbs, parts=parts, member=part.member)
     placing = Placing(part.store, parts)
     volumes = Volumes(part.store, parts, placing, sagas)
@@ -43,11 +38,13 @@ async def wire(part: service.Part) -> None:
         await placing.drop_images(trees.known)
         await places.reopen_broken()
 
-    schedule = Converge("snapshots of volumes", Schedule(places, sagas).tick, every=TICK)
+    schedule = Converge("snapshots of volumes", Schedule(parts, sagas).tick, every=TICK)
     keeper = Converge("storage", tidy, every=SWEEP, settle=1.0)
 
     async def prepare() -> None:
-        await host.remove_tree(*source.sweep())
+        await host.remove_tree(*parts.source.sweep())
+        unfinished = (row.value for row in sagas.operations.rows.select() if not row.value.final)
+        parts.backups.sweep(str(operation.args.get("token", "")) for operation in unfinished)
         await places.open_all()
 
     def image_changed(_key: tuple[str, ...], old: Versioned[Image] | None, new: Versioned[Image] | None) -> None:
@@ -60,7 +57,7 @@ async def wire(part: service.Part) -> None:
     part.keep(keeper.run, "tidy")
     part.keep(schedule.run, "snapshots of volumes")
     part.at_end(sagas.stop)
-    part.serve(Pools(part.store, parts, sagas), volumes, Snapshots(part.store, volumes), Power(places))
+    part.serve(Pools(part.store, parts, sagas), volumes, Snapshots(part.store, volumes), volumes.backups, Power(places))
 
 
 if __name__ == "__main__":

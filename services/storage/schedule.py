@@ -20,7 +20,8 @@ from chassis.sagas import Sagas
 from rows.storage import Volume
 from services.storage import custom
 from services.storage.drivers.cron import expressions
-from services.storage.places import Places
+from services.storage.parts import Parts
+from services.storage.sagas import backup as backup_sagas
 from services.storage.sagas import snapshot as sagas
 
 log = structlog.get_logger(__name__)
@@ -46,8 +47,9 @@ def name_for(pattern: str, names: set[str], now: datetime) -> str:
 class Schedule:
     """The volumes' schedules and the snapshots' ends."""
 
-    def __init__(self, places: Places, verbs: Sagas) -> None:
-        self.places = places
+    def __init__(self, parts: Parts, verbs: Sagas) -> None:
+        self.parts = parts
+        self.places = parts.places
         self.sagas = verbs
         self.looked = datetime.now(UTC)
 
@@ -59,13 +61,16 @@ class Schedule:
             name = name_for(volume.config.get("snapshots.pattern", ""), names, now)
             expires = custom.expiry_of(volume.config, now)
             await self._accept(sagas.CREATE, volume, custom.snapshot_args(volume, name, "", expires))
-        for row in list(self.places.snapshots.select()):
-            expires = row.value.expires_at
-            if expires is not None and expires.year > 1970 and expires <= now:
-                found = self.places.volumes.get(*row.key[:4])
-                if found is not None:
-                    args = custom.snapshot_args(found.value, row.value.name, "", None)
-                    await self._accept(sagas.DELETE, found.value, args)
+        for snapshot in [row.value for row in self.places.snapshots.select()]:
+            found = self.places.volumes.get(snapshot.pool, snapshot.project, snapshot.type, snapshot.volume)
+            if found is not None and _is_over(snapshot.expires_at, now):
+                args = custom.snapshot_args(found.value, snapshot.name, "", None)
+                await self._accept(sagas.DELETE, found.value, args)
+        for backup in [row.value for row in self.parts.backup_rows.select()]:
+            found = self.places.volumes.get(backup.pool, backup.project, "custom", backup.volume)
+            if found is not None and _is_over(backup.expires_at, now):
+                args = custom.snapshot_args(found.value, backup.name, "", None)
+                await self._accept(backup_sagas.DELETE, found.value, args)
 
     def _scheduled(self, after: datetime, now: datetime) -> Iterator[Volume]:
         for row in self.places.volumes.select():
@@ -80,6 +85,10 @@ class Schedule:
             await self.sagas.accept(verb, args, project=volume.project, locks=(lock,))
         except errors.Fault as fault:
             log.warning("A scheduled task of a volume must wait", volume=volume.name, task=verb.name, reason=fault.text)
+
+
+def _is_over(expires: datetime | None, now: datetime) -> bool:
+    return expires is not None and expires.year > 1970 and expires <= now
 
 
 def _key(volume: Volume) -> tuple[str, str, str, str]:

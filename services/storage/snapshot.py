@@ -22,21 +22,11 @@ from gen.nubibus.rest.v1 import rest_pb2
 from gen.nubibus.storage.v1 import volume_pb2
 from rows.storage import VOLUME_SNAPSHOT, Volume, VolumeSnapshot
 from services.storage import custom
+from services.storage.documents import snapshot_document
 from services.storage.places import Places
 from services.storage.sagas import snapshot as sagas
 from services.storage.urls import snapshot_url
 from services.storage.volume import Volumes
-
-
-def shown(row: VolumeSnapshot, name: str) -> dict[str, Any]:
-    return {
-        "description": row.description,
-        "expires_at": timestamp(row.expires_at),
-        "name": name,
-        "config": dict(sorted(row.config.items())),
-        "content_type": row.content_type,
-        "created_at": timestamp(row.created_at),
-    }
 
 
 def editable(row: VolumeSnapshot) -> list[Any]:
@@ -75,7 +65,7 @@ class Snapshots:
     async def List(self, request: volume_pb2.ListSnapshotsRequest, call: Call) -> AsyncIterator[rest_pb2.Chunk]:
         found = self._of(self._volume(request))
         pieces = (
-            (render(shown(row, f"{row.volume}/{row.name}")) for row in found)
+            (render(snapshot_document(row, f"{row.volume}/{row.name}")) for row in found)
             if request.recursion
             else urls(url(row) for row in found)
         )
@@ -84,7 +74,7 @@ class Snapshots:
 
     async def Get(self, request: volume_pb2.VolumeSnapshotRequest, call: Call) -> rest_pb2.Document:
         row = self._one(request).value
-        return document(shown(row, row.name), editable=editable(row), revision=self.store.revision)
+        return document(snapshot_document(row, row.name), editable=editable(row), revision=self.store.revision)
 
     async def Create(self, request: volume_pb2.VolumeSnapshotRequest, call: Call) -> rest_pb2.Answer:
         body: custom.SnapshotsPost = read_body(request.body, custom.SnapshotsPost)

@@ -16,3 +16,8 @@ def volume_url(pool: str, type_: str, name: str, project: str) -> str:
 def snapshot_url(pool: str, type_: str, volume: str, name: str, project: str) -> str:
     path = f"/1.0/storage-pools/{quote(pool)}/volumes/{type_}/{quote(volume)}/snapshots/{quote(name)}"
     return in_project(path, project)
+
+
+def backup_url(pool: str, volume: str, name: str, project: str) -> str:
+    path = f"/1.0/storage-pools/{quote(pool)}/volumes/custom/{quote(volume)}/backups/{quote(name)}"
+    return in_project(path, project)

@@ -23,7 +23,9 @@ from gen.nubibus.rest.v1 import rest_pb2
 from gen.nubibus.storage.v1 import volume_pb2
 from rows.storage import VOLUME, Volume, VolumeSnapshot
 from services.storage import custom
+from services.storage.backup import Backups
 from services.storage.content import resize_content
+from services.storage.documents import volume_document
 from services.storage.drivers import VolumeName
 from services.storage.drivers.volume import FOLDERS
 from services.storage.parts import Parts
@@ -50,6 +52,7 @@ class Volumes(PlacedVolumes):
     def __init__(self, store: Store, parts: Parts, placing: Placing, verbs: Sagas) -> None:
         super().__init__(store, parts, placing)
         self.running = Running(verbs, store)
+        self.backups = Backups(store, parts, self.running, self)
 
     # What is shown.
 
@@ -63,17 +66,7 @@ class Volumes(PlacedVolumes):
         return self.holders.volumes_project(project) if type_ == "custom" else project
 
     def document(self, row: Volume) -> dict[str, Any]:
-        return {
-            "config": dict(sorted(row.config.items())),
-            "description": row.description,
-            "name": row.name,
-            "type": row.type,
-            "used_by": self.holders.used_by(row) if row.type == "custom" else [url_of(row)],
-            "location": row.member,
-            "content_type": row.content_type,
-            "project": row.project,
-            "created_at": timestamp(row.created_at),
-        }
+        return volume_document(row, self.holders.used_by(row) if row.type == "custom" else [url_of(row)])
 
     def snapshot_document(self, row: VolumeSnapshot, volume: Volume) -> dict[str, Any]:
         """A snapshot as an entry of the list of volumes."""
@@ -150,7 +143,14 @@ class Volumes(PlacedVolumes):
         body: custom.VolumesPost = read_body(request.body, custom.VolumesPost)
         return await self._create(request, body, body.type)
 
-    async def Create(self, request: volume_pb2.CreateVolumeRequest, call: Call) -> rest_pb2.Answer:
+    async def Create(self, frames: AsyncIterator[volume_pb2.CreateVolumeFrame], call: Call) -> rest_pb2.Answer:
+        request = (await anext(aiter(frames))).request
+        if request.content_type.partition(";")[0].strip().lower() == "application/octet-stream":
+            custom.refuse_type(request.type)
+            self.places.one(request.pool)
+            project = self.project_of(request.project, "custom")
+            data = (frame.data async for frame in frames)
+            return await self.backups.restore(request.pool, project, request.headers.get("x-lxd-name", ""), data)
         body: custom.VolumesPost = read_body(request.body, custom.VolumesPost)
         return await self._create(request, body, request.type)
 
@@ -169,7 +169,7 @@ class Volumes(PlacedVolumes):
             if source.type == "migration":
                 raise errors.NotImplementedHere("Copying volumes between servers is not supported yet")
             raise errors.BadRequest(f"Unknown source type {quote(source.type)}")
-        await self._refuse_taken(request.pool, target)
+        await self.refuse_taken(request.pool, target)
         pool = self.places.one(request.pool).value
         config = custom.completed(pool, content_type, body.config or {})
         custom.validate(pool, target, config)
@@ -183,7 +183,7 @@ class Volumes(PlacedVolumes):
         revision = await self.running.to_the_end(sagas.CREATE, args, target.project, lock)
         return answer(rest_pb2.Document(json=b"{}", revision=revision))
 
-    async def _refuse_taken(self, pool: str, volume: VolumeName) -> None:
+    async def refuse_taken(self, pool: str, volume: VolumeName) -> None:
         taken = self.places.volumes.get(pool, volume.project, volume.type, volume.name) is not None
         if taken or await self.places.driver(pool).exists(volume):
             raise errors.Conflict("Volume by that name already exists")
@@ -202,7 +202,7 @@ class Volumes(PlacedVolumes):
             raise errors.NotFound("Storage pool volume not found")
         existing = self.places.volumes.get(request.pool, target.project, "custom", target.name)
         if existing is None or not source.refresh:
-            await self._refuse_taken(request.pool, target)
+            await self.refuse_taken(request.pool, target)
         wanted = [] if source.volume_only or snapshot else self._snapshots_of(row)
         args = {
             "source": {"pool": pool, "project": project, "name": source.name},
@@ -279,7 +279,7 @@ class Volumes(PlacedVolumes):
         self.places.one(pool)
         project = self.project_of(body.project, "custom") if body.project else row.project
         target = VolumeName("custom", project, body.name)
-        await self._refuse_taken(pool, target)
+        await self.refuse_taken(pool, target)
         self._refuse_running(row, "Volume is still in use by running instances")
         if self.holders.used_by(row):
             raise errors.BadRequest("The volume is still in use by a device; remove the device first")

@@ -16,14 +16,13 @@ from typing import Any
 import msgspec
 import yaml
 
-from chassis import calls, errors, rpc
+from chassis import calls, compression, errors, rpc
 from chassis.events import lifecycle
 from chassis.saga import Context, Saga, Step
 from chassis.store import Change
 from gen.nubibus.instances.v1 import instance_pb2
 from gen.nubibus.storage.v1 import volume_pb2
 from rows.image import IMAGE, IMAGE_ALIAS, Image, ImageAlias
-from services.images import compression
 from services.images.inspection import load_plain
 from services.images.parts import Parts
 from services.images.shelf import url

@@ -16,7 +16,7 @@ from chassis import errors
 from chassis.events import Event, lifecycle
 from chassis.saga import Context, Saga, Step
 from chassis.store import Change
-from rows.storage import VOLUME, VOLUME_SNAPSHOT, Volume, VolumeSnapshot
+from rows.storage import VOLUME, VOLUME_BACKUP, VOLUME_SNAPSHOT, Volume, VolumeSnapshot
 from services.storage.content import make_content, resize_content
 from services.storage.custom import size_of
 from services.storage.drivers import Driver, VolumeName, host
@@ -221,18 +221,35 @@ def _moved(ctx: Context, change: Change) -> None:
     for snapshot in parts.places.snapshots.select(*_key(source)):
         change.delete(VOLUME_SNAPSHOT, snapshot.key, expect=None)
         change.put(VOLUME_SNAPSHOT, msgspec.structs.replace(snapshot.value, volume=target["name"], **fields), expect=0)
+    for backup in parts.backup_rows.select(source["pool"], source["project"], source["name"]):
+        change.delete(VOLUME_BACKUP, backup.key, expect=None)
+        change.put(VOLUME_BACKUP, msgspec.structs.replace(backup.value, volume=target["name"], **fields), expect=0)
     change.event(_event(ctx, "storage-volume-renamed", target, {"old_name": source["name"]}))
 
 
+async def _move_backups(ctx: Context) -> None:
+    _shift_backups(ctx, ctx.args["source"], ctx.args["target"])
+
+
+async def _move_backups_back(ctx: Context) -> None:
+    _shift_backups(ctx, ctx.args["target"], ctx.args["source"])
+
+
+def _shift_backups(ctx: Context, old: Spot, new: Spot) -> None:
+    parts: Parts = ctx.parts
+    parts.backups.move(old["pool"], _volume(old), new["pool"], _volume(new))
+
+
+BACKUPS = Step("backups", _move_backups, _move_backups_back, light=True)
 RENAME = Saga(
     "storage-volume.rename",
-    steps=(Step("rename", _rename, _rename_back),),
+    steps=(BACKUPS, Step("rename", _rename, _rename_back)),
     description="Renaming storage volume",
     finish=_moved,
 )
 MOVE_WITHIN = Saga(
     "storage-volume.move-within",
-    steps=(Step("rename", _rename, _rename_back),),
+    steps=(BACKUPS, Step("rename", _rename, _rename_back)),
     description="Moving storage volume",
     finish=_moved,
 )
@@ -241,6 +258,7 @@ MOVE = Saga(
     steps=(
         Step("snapshots", _copy_snapshots, _remove_target),
         Step("copy", _copy, _remove_target),
+        BACKUPS,
         Step("remove", _remove_source),
     ),
     description="Moving storage volume",
@@ -251,9 +269,17 @@ MOVE = Saga(
 # Delete.
 
 
+async def _delete(ctx: Context) -> None:
+    parts: Parts = ctx.parts
+    await _remove_target(ctx)
+    parts.backups.forget(ctx.args["target"]["pool"], _volume(ctx.args["target"]))
+
+
 def _deleted(ctx: Context, change: Change) -> None:
     parts: Parts = ctx.parts
     target = ctx.args["target"]
+    for backup in parts.backup_rows.select(target["pool"], target["project"], target["name"]):
+        change.delete(VOLUME_BACKUP, backup.key, expect=None)
     for row in parts.places.snapshots.select(*_key(target)):
         change.delete(VOLUME_SNAPSHOT, row.key, expect=None)
     change.delete(VOLUME, _key(target), expect=None)
@@ -262,7 +288,7 @@ def _deleted(ctx: Context, change: Change) -> None:
 
 DELETE = Saga(
     "storage-volume.delete",
-    steps=(Step("remove", _remove_target),),
+    steps=(Step("remove", _delete),),
     description="Deleting storage volume",
     finish=_deleted,
 )

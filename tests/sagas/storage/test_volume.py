@@ -14,10 +14,7 @@ from chassis.saga import Saga
 from chassis.store import Change, Store
 from chassis.testing.sagas import check_saga
 from rows.storage import POOL, VOLUME, VOLUME_SNAPSHOT, Pool, Volume, VolumeSnapshot
-from services.storage.cache import Trees
 from services.storage.drivers import VolumeName
-from services.storage.holders import Holders
-from services.storage.image_files import ImageSource
 from services.storage.parts import Parts
 from services.storage.places import Places
 from services.storage.sagas import snapshot, volume
@@ -39,9 +36,9 @@ class VolumeWorld:
         self.places: Places | None = None
 
     def parts(self, store: Store) -> Parts:
-        self.places = Places(self.directory, store)
-        source = ImageSource(self.directory)
-        return Parts(self.places, Holders(store), source, Trees(self.directory, source, lambda _: True))
+        parts = Parts.of(self.directory, store, lambda _: True)
+        self.places = parts.places
+        return parts
 
     async def given(self, store: Store) -> None:
         assert self.places is not None

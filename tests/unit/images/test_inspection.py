@@ -104,3 +104,12 @@ def test_a_header_that_claims_too_much_is_refused(tmp_path: Path) -> None:
     data = io.BytesIO(long.tobuf(tarfile.USTAR_FORMAT) + bytes(archive.HEADER + 1024))
     with pytest.raises(errors.Internal, match="damaged or incomplete"):
         inspect(write(tmp_path, data.getvalue()), None)
+
+
+@pytest.mark.parametrize("kept", [1, 3, 100, 511])
+def test_a_tar_that_is_broken_off_between_members_is_refused(tmp_path: Path, kept: int) -> None:
+    data = tar(("metadata.yaml", tarfile.REGTYPE, GOOD, ""), ("rootfs", tarfile.DIRTYPE, b"", ""))
+    whole = 3 * 512
+    for length in (whole, whole - 512 + kept):
+        with pytest.raises(errors.Internal, match="damaged or incomplete"):
+            inspect(write(tmp_path, data[:length]), None)

@@ -11,14 +11,10 @@ from chassis.sagas import Sagas
 from chassis.store import Change, Store
 from chassis.testing.memory import MemoryLog
 from rows.storage import POOL, VOLUME, VOLUME_SNAPSHOT, Pool, Volume, VolumeSnapshot
-from services.storage.cache import Trees
 from services.storage.custom import next_snapshot_name
 from services.storage.drivers import VolumeName
 from services.storage.drivers.dir.keys import VOLUME as KEYS
-from services.storage.holders import Holders
-from services.storage.image_files import ImageSource
 from services.storage.parts import Parts
-from services.storage.places import Places
 from services.storage.sagas import snapshot
 from services.storage.schedule import Schedule, is_due, name_for
 
@@ -67,9 +63,8 @@ def test_numbers_count_on() -> None:
 
 async def test_a_tick_makes_what_is_due_and_deletes_what_is_over(tmp_path) -> None:  # type: ignore[no-untyped-def]
     store = Store(MemoryLog(), "storage")
-    places = Places(tmp_path, store)
-    source = ImageSource(tmp_path)
-    parts = Parts(places, Holders(store), source, Trees(tmp_path, source, lambda _: True))
+    parts = Parts.of(tmp_path, store, lambda _: True)
+    places = parts.places
     sagas = Sagas(store, "storage", snapshot.SAGAS, parts=parts)
     await store.start()
     await sagas.start()
@@ -84,7 +79,7 @@ async def test_a_tick_makes_what_is_due_and_deletes_what_is_over(tmp_path) -> No
     volume = VolumeName("custom", "default", "v")
     await places.driver("p").make(volume)
     await places.driver("p").copy(volume, volume.at("over"))
-    schedule = Schedule(places, sagas)
+    schedule = Schedule(parts, sagas)
     key = ("p", "default", "custom", "v")
     schedule.looked = datetime.now(UTC) - timedelta(minutes=2)
     await schedule.tick()

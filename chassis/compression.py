@@ -1,4 +1,4 @@
-"""Compressing an image: a fixed list of programs, as child processes that are fed a tar."""
+"""Compressing what goes out as an archive (images, backups): a fixed list of programs, as child processes that are fed a tar."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ async def _through(command: Command, data: AsyncIterator[bytes], out: int) -> No
         code = await process.wait()
         if code:
             words = (await complaint).decode(errors="replace").strip()
-            raise errors.Internal(f"Failed to compress the image: {command.tool} ended with {code}: {words}")
+            raise errors.Internal(f"Failed to compress: {command.tool} ended with {code}: {words}")
     finally:
         complaint.cancel()
         if process.returncode is None:
