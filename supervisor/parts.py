@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,11 +28,15 @@ class Surroundings:
     user: str | None = USER
 
 
+RUN = secrets.token_hex(8)  # this start of the whole server; a part that is started again finds the same
+
+
 def launch_of(name: str, around: Surroundings) -> Launch:
     """How the bus or a part is started."""
     if name == BUS:
         return _launch(name, around, around.nats_argv, {})
     settings = {"NUBIBUS_DIR": str(around.directory), "NUBIBUS_NATS": around.nats_url, "PYTHONUNBUFFERED": "1"}
+    settings["NUBIBUS_RUN"] = RUN
     settings["GRPC_VERBOSITY"] = "ERROR"  # it speaks of forks that are none of its business
     module = f"services.{name}"
     argv = (sys.executable, "-m", module, "--dir", str(around.directory))

@@ -1,9 +1,9 @@
 """The host comes up and goes down: which instances start by themselves and in which order, and how all are stopped.
 
 At the start of the service the running ones are taken over as they are. Whether the machine (or the whole server) has been down since is
-told by a mark: the kernel's boot id, written at each start and removed by an orderly shutdown. After such an absence every instance with
-boot.autostart is started. One that ended while only this service was away runs again as well, as with LXD, unless boot.autostart forbids
-it: then it becomes Stopped.
+told by a mark: the kernel's boot id and the supervisor's start, written at each start and removed by an orderly shutdown. After such an
+absence every instance with boot.autostart is started. One that ended while only this service was away runs again as well, as with LXD,
+unless boot.autostart forbids it: then it becomes Stopped.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from services.instances.sagas.subject import locks
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 MARK = "instances/.boot"
+RUN = "NUBIBUS_RUN"
 TRIES, PAUSE = 3, 5.0  # of an automatic start, as LXD
 log = structlog.get_logger()
 
@@ -64,7 +65,7 @@ class Boot:
             elif member.value.powered:
                 self.exits.look(member.key)  # after the operation that is resumed, if there is one
         self.mark.parent.mkdir(parents=True, exist_ok=True)
-        self.mark.write_text(BOOT_ID.read_text())
+        self.mark.write_text(_this_time())
 
     async def _end_orphans(self) -> None:
         """Commands that ran without a websocket: their processes are no longer ours to wait for."""
@@ -76,7 +77,7 @@ class Boot:
 
     def _is_fresh(self) -> bool:
         try:
-            return self.mark.read_text() != BOOT_ID.read_text()
+            return self.mark.read_text() != _this_time()
         except OSError:
             return True
 
@@ -201,6 +202,11 @@ class Boot:
         except Fault as fault:
             return fault.text
         return "" if ended.status_code == SUCCESS else ended.err
+
+
+def _this_time() -> str:
+    """Names this uptime of the machine and this start of the whole server (the supervisor tells it to all its parts)."""
+    return f"{BOOT_ID.read_text().strip()} {os.environ.get(RUN, '')}\n"
 
 
 def starts_by_itself(member: Member) -> bool:
