@@ -8,7 +8,6 @@ before each attempt, since a server that was set up anew may listen elsewhere.
 from __future__ import annotations
 
 import asyncio
-import base64
 import os
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
@@ -23,11 +22,12 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from chassis.address import address, tls_context
-from chassis.clock import nanoseconds
 from chassis.errors import NotFound, Unavailable
 from chassis.events import Event
 from chassis.log import STREAM, Following, Message, Moved, Stored, Unknown
+from chassis.pulse import Pulse
 from chassis.redo import mend, with_rest
+from chassis.stored import stored_from, stored_of
 from chassis.stream import ensure
 from chassis.tail import Tail
 
@@ -76,6 +76,9 @@ class Bus:
         self._connected = False
         self._rising: asyncio.Task[None] | None = None
         self.on_up: list[Callable[[], Awaitable[None]]] = []
+        self.on_down: list[Callable[[], None]] = []
+        self.waiters: list[Callable[[], bool]] = [lambda: bool(self._waiting)]  # whether somebody waits for an answer
+        self._pulse: asyncio.Task[None] | None = None
 
     async def connect(self, timeout: float | None = None) -> None:
         """Wait until the server is there; Unavailable after `timeout` seconds (None: wait for ever)."""
@@ -86,6 +89,7 @@ class Bus:
                 await self._nc.subscribe(f"{self._inbox}.*", cb=self._answered)
                 await self._came_up()
                 await self._up.wait()
+            self._pulse = asyncio.create_task(self._watched().run(), name=f"{self._name} pulse")
         except TimeoutError:
             await self.close()
             raise Unavailable(_AWAY) from None
@@ -148,6 +152,8 @@ class Bus:
 
     async def close(self) -> None:
         self._closed = True
+        if self._pulse is not None:
+            self._pulse.cancel()
         await self._went_down()
         if self._dialed:
             await self._nc.close()
@@ -321,6 +327,23 @@ class Bus:
             self._rising.cancel()
         self._drop_requests()
 
+    def _watched(self) -> Pulse:
+        return Pulse(
+            lambda: self._nc if self._connected and not self._closed else None,
+            lambda: any(waits() for waits in self.waiters),
+            self._fell_silent,
+            self._answers_again,
+        )
+
+    def _fell_silent(self) -> None:
+        """The connection stands and nothing comes: nobody waits for it any longer, until it answers again."""
+        self._up.clear()
+        self._drop_requests()
+
+    def _answers_again(self) -> None:
+        if self._rising is None or self._rising.done():
+            self._up.set()
+
     async def _came_up(self) -> None:
         if not self._closed:
             self._connected = True
@@ -347,6 +370,8 @@ class Bus:
                 answer.set_exception(Unavailable(_AWAY))
         for arriving in self._arriving.values():
             arriving.put_nowait(None)
+        for tell in self.on_down:
+            tell()
 
     async def _failed(self, error: Exception) -> None:
         """The connection comes back by itself and a request tells its own caller; anything else is a mistake in a callback."""
@@ -364,22 +389,3 @@ def _guarded(message: Message) -> dict[str, str]:
     if message.expect is not None:
         headers["Nats-Expected-Last-Subject-Sequence"] = str(message.expect)
     return headers
-
-
-def stored_from(raw: dict[str, Any]) -> Stored:
-    """A message as STREAM.MSG.GET answers it: base64 data and headers, RFC 3339 time."""
-    block = base64.b64decode(raw.get("hdrs", "")).decode()
-    headers = {}
-    for line in block.split("\r\n")[1:]:
-        name, colon, value = line.partition(":")
-        if colon:
-            headers[name] = value.strip()
-    data = base64.b64decode(raw.get("data", ""))
-    return Stored(raw["subject"], data, headers, raw["seq"], nanoseconds(raw["time"]))
-
-
-def stored_of(msg: Msg) -> Stored:
-    """A message as DIRECT.GET answers it: what the log knows of it is among its headers."""
-    headers = msg.headers or {}
-    time = nanoseconds(headers["Nats-Time-Stamp"])
-    return Stored(headers["Nats-Subject"], msg.data, headers, int(headers["Nats-Sequence"]), time)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,8 @@ from chassis.contracts import Method
 from chassis.metrics import Counters
 
 PULSE = 0.5  # seconds between signs of life of a call in progress
+SUSPICION = 0.7  # seconds without one until it is asked whether anybody serves the part
+PROBE = "p"
 PATIENCE = 4.0  # seconds without one until the server counts as dead (a loaded machine may keep its loop busy)
 
 Handler = Callable[[Any, Call], Awaitable[Message]]
@@ -38,12 +41,18 @@ def subject_of(part: str, method: Method, member: str | None) -> str:
     return f"{subject}.at.{member}" if member else subject
 
 
+def probe_of(part: str, member: str | None) -> str:
+    """A method that no service has: it is refused at once, or nobody is there to refuse it."""
+    return f"rpc.{part}.Alive.Probe" + (f".at.{member}" if member else "")
+
+
 @dataclass(slots=True)
 class Waiting:
     """A call in flight: its future and when its server was last heard of."""
 
     future: asyncio.Future[Msg]
     heard: float
+    probe: str  # where nobody listens when the server is gone
 
 
 class NatsClient:
@@ -59,6 +68,8 @@ class NatsClient:
     async def open(self) -> None:
         self.inbox = self.bus.nats.new_inbox()
         await self.bus.nats.subscribe(f"{self.inbox}.*", cb=self._hear, pending_msgs_limit=0, pending_bytes_limit=0)
+        self.bus.waiters.append(lambda: bool(self.waiting))
+        self.bus.on_down.append(self._give_up)
         self.watcher = asyncio.create_task(self._watch(), name="rpc pulse watcher")
 
     async def close(self) -> None:
@@ -79,7 +90,7 @@ class NatsClient:
         self.serial += 1
         token = str(self.serial)
         future: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
-        self.waiting[token] = Waiting(future, time.monotonic())
+        self.waiting[token] = Waiting(future, time.monotonic(), probe_of(part, member))
         try:
             await self.bus.nats.publish(
                 subject_of(part, method, member),
@@ -108,13 +119,22 @@ class NatsClient:
         return method.answer.FromString(msg.data)
 
     async def _hear(self, msg: Msg) -> None:
-        waiting = self.waiting.get(msg.subject.rpartition(".")[2])
+        token = msg.subject.rpartition(".")[2]
+        waiting = self.waiting.get(token.removeprefix(PROBE))
         if waiting is None or waiting.future.done():
             return
-        if msg.headers and "nubibus-pulse" in msg.headers:
+        if token.startswith(PROBE):
+            if msg.headers and msg.headers.get("Status") == "503":
+                waiting.future.set_exception(errors.Unavailable("The service went away"))
+        elif msg.headers and "nubibus-pulse" in msg.headers:
             waiting.heard = time.monotonic()
         else:
             waiting.future.set_result(msg)
+
+    def _give_up(self) -> None:
+        for waiting in self.waiting.values():
+            if not waiting.future.done():
+                waiting.future.set_exception(errors.Unavailable("The message bus went away"))
 
     async def _watch(self) -> None:
         """Give up on calls whose server is silent."""
@@ -126,10 +146,13 @@ class NatsClient:
                 now - last - PULSE,
                 now,
             )  # when this loop itself was busy, silence says nothing about the server
-            for waiting in list(self.waiting.values()):
+            for token, waiting in list(self.waiting.items()):
                 waiting.heard += max(0.0, own_delay)
                 if waiting.future.done():
                     continue
+                if self.bus.up and now - waiting.heard > SUSPICION:
+                    with suppress(nats.errors.Error):
+                        await self.bus.nats.publish(waiting.probe, reply=f"{self.inbox}.{PROBE}{token}")
                 if not self.bus.up:
                     waiting.future.set_exception(errors.Unavailable("The message bus went away"))
                 elif now - waiting.heard > PATIENCE:
@@ -163,7 +186,8 @@ class NatsServer:
         await self.bus.nats.flush()
 
     async def drain(self, seconds: float) -> None:
-        for subscription in self.subscriptions:
+        subscriptions, self.subscriptions = self.subscriptions, []
+        for subscription in subscriptions:
             if self.bus.up:
                 await subscription.unsubscribe()
         if self.running:

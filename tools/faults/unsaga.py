@@ -124,9 +124,8 @@ class Exec(Scene):
 
     def struck(self, subject: Subject, victim: str) -> None:
         """The command goes with its service or its connection; if neither died, it is ended from within."""
-        with contextlib.suppress(Exception):
-            if victim in ("nats", "starter") or not self.websockets:
-                process.run(subject.api, self.what, "killall", "sleep")
+        if victim in ("nats", "starter") or (victim == "gateway" and not self.websockets):
+            process.run(subject.api, self.what, "killall", "sleep")
 
     def achieved(self, subject: Subject) -> str:
         return "the command is still there" if self._sleeps(subject) else ""
