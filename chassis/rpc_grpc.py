@@ -243,8 +243,9 @@ class GrpcServer:
         path.chmod(0o660)  # the gateway has no root; D/run gives its group
 
     async def drain(self, seconds: float) -> None:
-        if self.server:
-            await self.server.stop(seconds)
+        server, self.server = self.server, None
+        if server:
+            await server.stop(seconds)
 
     def _stream_answers(self, method: Method, handler: Callable[..., AsyncIterator[Message]]) -> Callable[..., Any]:
         async def serve(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Message]:

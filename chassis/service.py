@@ -137,6 +137,7 @@ class Part:
                 for task in running:
                     task.cancel()
         finally:
+            await self.server.drain(0)  # nothing to do unless the part failed
             for hook in reversed(self._end_hooks):
                 try:
                     await hook()
