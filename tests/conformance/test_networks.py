@@ -196,6 +196,33 @@ def test_the_nat_order_is_kept_and_others_are_refused(world: World, order: str) 
     assert "sideways" in refused.text
 
 
+@pytest.mark.extension("network_nat_order")
+@pytest.mark.differs("5.0.2 takes the key and does nothing with it when it drives nftables")
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_the_nat_order_decides_whether_others_rules_come_first(world: World, order: str) -> None:
+    with outside(115) as neighbour:
+        bridge = world.bridge({"ipv4.nat.order": order, "ipv4.nat.address": "198.19.250.10"})
+        table = unique("nt").replace("-", "_")
+        world.finally_do(lambda: host("nft", "delete", "table", "ip", table))
+        host("nft", f"table ip {table} {{ chain c {{ type nat hook postrouting priority srcnat; }}; }}")
+        host("nft", f"add rule ip {table} c ip saddr {bridge.v4} ip daddr 198.19.115.0/24 snat to 198.19.250.20")
+        name = world.instance(start=True, devices={"eth0": {"type": "nic", "network": bridge.name, "name": "eth0"}})
+        world.lease(name)
+        seen = "198.19.250.10" if order == "before" else "198.19.250.20"
+        heard = neighbour.spawn("timeout", "60", "tcpdump", "-n", "-l", "-c", "1", "icmp and src net 198.19.250.0/24")
+        try:
+
+            def arrived() -> bool:
+                world.run(name, "ping", "-c", "1", "-W", "1", neighbour.address)
+                return heard.poll() is not None
+
+            eventually(arrived)
+            assert f"{seen} > {neighbour.address}" in heard.communicate(timeout=10)[0]
+        finally:
+            heard.kill()
+            heard.wait()
+
+
 @pytest.mark.extension("firewall_driver")
 def test_the_server_tells_its_firewall_and_uses_it(world: World) -> None:
     assert world.api.get("/1.0")["environment"]["firewall"] == "nftables"
