@@ -30,6 +30,7 @@ from services.gateway.tls import AskingContext, Files
 
 HEADERS = 1024 * 1024  # bytes of a request's head, as Go's default
 TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+PATIENCE = 60  # seconds that the head of a request may take
 IDLE = 120  # seconds that a connection may be unused
 LISTENING = 3  # number of the first descriptor that a supervisor passes
 log = structlog.get_logger()
@@ -40,13 +41,21 @@ class Connection(HttpToolsProtocol):
 
     head = 0  # bytes of the head that is arriving
     arriving = True
+    impatience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.app_state = {"peer": peer_of(transport, self.app_state.get("address", ""))}
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_is_here()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self.arriving:
+            if self.impatience is None:
+                self._expect_head()
             self.head += len(data)
             if self.head > HEADERS:
                 self.transport.write(TOO_LARGE)
@@ -56,11 +65,21 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self.arriving = False
+        self._head_is_here()
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self.arriving, self.head = True, 0
+
+    def _expect_head(self) -> None:
+        """A client that has begun has so long to send a whole head; between requests the idle limit is uvicorn's."""
+        self.impatience = self.loop.call_later(PATIENCE, self.transport.close)
+
+    def _head_is_here(self) -> None:
+        if self.impatience is not None:
+            self.impatience.cancel()
+            self.impatience = None
 
 
 class Listeners:

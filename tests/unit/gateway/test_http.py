@@ -167,3 +167,48 @@ async def test_answers_are_json_whatever_is_asked(world: World) -> None:
     for path in ("/1.0/instances?recursion=x", "/1.0/instances?project=%ff", "/1.0/instances/%00", "/%2e%2e"):
         reply = await world.ask("GET", path)
         assert isinstance(json.loads(reply.body), dict)
+
+
+async def raw(world: World, sent: bytes) -> bytes:
+    """What a connection answers to bytes, until it is closed."""
+    reader, writer = await asyncio.open_unix_connection(str(world.directory / "unix.socket"))
+    writer.write(sent)
+    async with asyncio.timeout(20):
+        answer = await reader.read()
+    writer.close()
+    return answer
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"POST /1.0/certificates HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"POST /1.0/certificates HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+        b"POST /1.0/certificates HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"POST /1.0/certificates HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n",
+        b"GET /1.0 HTTP/1.1\r\nHost: x\r\nBad Header: 1\r\n\r\n",
+        b"\x00\x01\x02\r\n\r\n",
+    ],
+)
+async def test_heads_that_could_be_read_in_two_ways_are_refused(world: World, head: bytes) -> None:
+    answer = await raw(world, head + b"0\r\n\r\nGET /1.0/smuggled HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert answer.count(b"HTTP/1.1") == 1
+    assert not world.certificates.calls
+
+
+async def test_a_head_that_never_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.gateway.listeners.PATIENCE", 0.2)
+    assert await raw(world, b"GET / HTTP/1.1\r\nX-Slow: ") == b""
+    assert await raw(world, b"") == b""
+
+
+async def test_requests_in_a_row_on_one_connection(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.gateway.listeners.PATIENCE", 0.5)
+    reader, writer = await asyncio.open_unix_connection(str(world.directory / "unix.socket"))
+    for _ in range(3):
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        async with asyncio.timeout(20):
+            assert (await reader.readuntil(b'["/1.0"]}\n')).startswith(b"HTTP/1.1 200")
+        await asyncio.sleep(0.7)  # longer than a head may take: between requests another limit holds
+    writer.close()
