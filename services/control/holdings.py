@@ -37,6 +37,19 @@ class Holdings:
         yield from (f"/1.0/profiles/{_part(row.value.name)}" for row in self.profiles.select(project))
         yield from (f"/1.0/networks/{_part(row.value.name)}" for row in self.networks.select(project))
 
+    def merged(self, project: str) -> Iterator[tuple[str, dict[str, str], dict[str, dict[str, str]]]]:
+        """Each instance of a project that has profiles: who it is ('container "c1"'), configuration and devices, merged."""
+        for row in self.instances.select(project):
+            instance = row.value
+            config: dict[str, str] = {}
+            devices: dict[str, dict[str, str]] = {}
+            for name in instance.profiles:
+                profile = self.profiles.get(project, name)
+                if profile is not None:
+                    config.update(profile.value.config)
+                    devices.update(profile.value.devices)
+            yield f'{instance.type} "{instance.name}"', {**config, **instance.config}, {**devices, **instance.devices}
+
     def usage(self, project: str) -> dict[str, int]:
         """What counts against limits: numbers of things, and the sums that the instances' own limits make."""
         kinds = [row.value.type for row in self.instances.select(project)]

@@ -17,6 +17,7 @@ from chassis.operations import Operations
 from chassis.store import Change, Store, Versioned
 from gen.nubibus.control.v1 import control_pb2
 from gen.nubibus.rest.v1 import rest_pb2
+from rows import restrictions
 from rows.control import CERTIFICATE, PROJECT, Project
 from rows.profile import PROFILE, Profile
 from services.control import project_keys
@@ -125,6 +126,7 @@ class Projects:
             raise errors.BadRequest("Features can only be changed on empty projects")
         project_keys.validate(config)
         self._check_numbers(now.name, config)
+        self._check_restrictions(now, config)
         change = Change().put(
             PROJECT, msgspec.structs.replace(now, config=config, description=description), expect=row.revision
         )
@@ -143,6 +145,18 @@ class Projects:
                 raise errors.Internal(
                     f'Can\'t change {key} in project "{name}": "{key}" is too low: '
                     f'there currently are {there} {what} in project "{name}"'
+                )
+
+    def _check_restrictions(self, now: Project, config: dict[str, str]) -> None:
+        """What the project holds must be allowed by what it becomes. Raises Internal, as LXD does."""
+        changed = sorted(key for key in {*config, *now.config} if config.get(key) != now.config.get(key))
+        changed = [key for key in changed if key.startswith("restricted")]
+        if not changed:
+            return
+        for owner, merged, devices in self.holdings.merged(now.name):
+            for reason in restrictions.refusals(config, now.name, owner, merged, devices):
+                raise errors.Internal(
+                    f'Conflict detected when changing "{changed[0]}" in project "{now.name}": {reason}'
                 )
 
     def _follow_profiles(self, change: Change, name: str, *, wanted: bool) -> None:

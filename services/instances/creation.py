@@ -14,7 +14,7 @@ from typing import Any
 
 from chassis.errors import BadRequest, Fault, Internal, NotFound
 from rows.instance import Instance
-from services.instances import identity, rules
+from services.instances import identity, restricted, rules
 from services.instances.body import NewInstance, set_keys
 from services.instances.devices import nic
 from services.instances.expansion import Expanded, expand, root_disk
@@ -134,7 +134,8 @@ def new_row(parts: Parts, project: str, args: Mapping[str, Any], image: ImageFac
 
 
 async def validate(parts: Parts, row: Instance, expanded: Expanded) -> None:
-    """The merged whole against this server. Raises faults in LXD's words."""
+    """The merged whole against its project and this server. Raises faults in LXD's words."""
+    restricted.check(parts, row.project, row.name, expanded, "instance creation")
     try:
         root_disk(expanded.active)
     except ValueError as error:

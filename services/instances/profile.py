@@ -23,7 +23,7 @@ from gen.nubibus.rest.v1 import rest_pb2
 from rows.instance import INSTANCE
 from rows.profile import PROFILE, Profile
 from services.instances import change as changes
-from services.instances import keys, names, rules
+from services.instances import keys, names, restricted, rules
 from services.instances.body import ProfileBody, given, read, set_keys
 from services.instances.expansion import Expanded, expand, root_disk
 from services.instances.occurrences import of_profile
@@ -176,7 +176,9 @@ class Profiles:
         return expand(profiles, member.value.config, member.value.devices)
 
     async def _check_users(self, new: Profile, users: list[tuple[Member, Expanded]]) -> None:
-        """Its devices against this server, once for all who use it."""
+        """What its instances become against their projects; its devices against this server, once for all who use it."""
+        for member, expanded in users:
+            restricted.check(self.parts, member.value.project, member.value.name, expanded, "profile update")
         if users and new.devices:
             member, expanded = users[0]
             only = Expanded(expanded.config, {**new.devices, **rules.root_of(expanded.devices)})

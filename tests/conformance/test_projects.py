@@ -23,6 +23,13 @@ def within(world: World, name: str) -> Client:
     return Client(world.api.socket, name)
 
 
+def remove(inside: Client, path: str) -> None:
+    """What may be gone already, or never have been."""
+    answer = inside.request("DELETE", path)
+    if answer.status == 202:
+        inside.wait(answer)
+
+
 @pytest.mark.extension("projects")
 def test_profiles_of_a_project_are_its_own(world: World) -> None:
     own, shared = project(world), project(world, features__profiles="false")
@@ -197,7 +204,7 @@ def test_many_at_once_do_not_pass_a_limit(world: World) -> None:
     own = project(world, features__images="false", features__profiles="false", limits__containers="2")
     inside, names = within(world, own), [unique("c") for _ in range(6)]
     for name in names:
-        world.finally_do(partial(within(world, own).request, "DELETE", f"/1.0/instances/{name}"))
+        world.finally_do(partial(remove, inside, f"/1.0/instances/{name}"))
     with ThreadPoolExecutor(len(names)) as threads:
         answers = list(threads.map(lambda name: inside.request("POST", "/1.0/instances", world.body(name)), names))
     ended = [inside.finished(answer.operation)["status"] for answer in answers if answer.status == 202]
@@ -205,3 +212,61 @@ def test_many_at_once_do_not_pass_a_limit(world: World) -> None:
     assert len(inside.get("/1.0/instances")) == 2
     for path in inside.get("/1.0/instances"):
         world.api.delete(path)
+
+
+FORBIDDEN: list[tuple[dict[str, str], dict[str, dict[str, str]], str]] = [
+    ({"security.nesting": "true"}, {}, "Container nesting is forbidden"),
+    ({"security.privileged": "true"}, {}, "Privileged containers are forbidden"),
+    ({"raw.lxc": "lxc.log.level = 1"}, {}, 'Use of low-level config "raw.lxc"'),
+    ({"raw.idmap": "both 1000 1000"}, {}, 'Use of low-level "raw.idmap" element 0'),
+    (
+        {},
+        {"d": {"type": "disk", "source": "/tmp", "path": "/mnt"}},
+        "Attaching disks not backed by a pool is forbidden",
+    ),
+    ({}, {"eth0": {"type": "nic", "nictype": "p2p"}}, "Only managed network devices are allowed"),
+]
+
+
+@pytest.mark.extension("projects_restrictions")
+@pytest.mark.parametrize(("config", "devices", "text"), FORBIDDEN)
+def test_what_a_restricted_project_forbids_is_not_made(
+    world: World, config: dict[str, str], devices: dict[str, dict[str, str]], text: str
+) -> None:
+    own = project(world, features__images="false", restricted="true")
+    inside, name = within(world, own), unique("c")
+    world.finally_do(partial(remove, inside, f"/1.0/instances/{name}"))
+    refusal = inside.refusal("POST", "/1.0/instances", world.body(name, config=config, devices=devices))
+    assert "Failed checking if instance creation allowed: " in refusal.text
+    assert text in refusal.text
+    assert inside.get("/1.0/instances") == []
+
+
+@pytest.mark.extension("projects_restrictions")
+def test_restrictions_hold_for_changes_profiles_and_the_project_itself(world: World) -> None:
+    own = project(world, features__images="false", restricted="true")
+    inside, name = within(world, own), unique("c")
+    world.finally_do(partial(remove, inside, f"/1.0/instances/{name}"))
+    inside.post("/1.0/instances", world.body(name, profiles=["default"]))
+    nesting = {"config": {"security.nesting": "true"}}
+
+    refusal = inside.refusal("PATCH", f"/1.0/instances/{name}", nesting)
+    assert "Container nesting is forbidden" in refusal.text
+    refusal = inside.refusal("PATCH", "/1.0/profiles/default", nesting)
+    assert "Failed checking if profile update allowed: " in refusal.text
+    assert "security.nesting" not in inside.get(f"/1.0/instances/{name}")["expanded_config"]
+
+    path = f"/1.0/projects/{own}"
+    config = world.api.get(path)["config"]
+    world.api.put(path, {"config": {**config, "restricted.containers.nesting": "allow"}})
+    inside.patch(f"/1.0/instances/{name}", nesting)
+    assert inside.get(f"/1.0/instances/{name}")["expanded_config"]["security.nesting"] == "true"
+    refusal = world.api.refusal("PUT", path, {"config": config})
+    assert (refusal.status, "Conflict detected when changing " in refusal.text) == (500, True)
+
+
+@pytest.mark.extension("projects_restrictions")
+def test_a_project_without_its_own_profiles_is_not_restricted(api: Client) -> None:
+    config = {"restricted": "true", "features.profiles": "false"}
+    refusal = api.refusal("POST", "/1.0/projects", {"name": unique("pr"), "config": config})
+    assert (refusal.status, refusal.text) == (400, "Projects without their own profiles cannot be restricted")

@@ -14,6 +14,7 @@ from chassis.store import Change
 from gen.nubibus.control.v1 import control_pb2
 from rows.control import CERTIFICATE, Certificate
 from rows.instance import INSTANCE, Instance
+from rows.profile import PROFILE, Profile
 from tests.unit.control.conftest import ADMIN, World, collected
 
 RESTRICTED = Call(caller=Caller(protocol="tls", trusted=True, fingerprint="f", projects=("p1",)))
@@ -84,7 +85,10 @@ async def test_names_that_are_refused(world: World, name: str, text: str) -> Non
         ("limits.instances", "5000000000", "value out of range"),
         ("limits.memory", "5GiB", "such limits of a project are not supported yet"),
         ("restricted.containers.nesting", "foo", 'Invalid value "foo" (not one of [block allow])'),
-        ("restricted", "true", "restrictions of projects are not supported yet"),
+        ("restricted", "maybe", 'Invalid value for a boolean "maybe"'),
+        ("restricted.devices.nic", "x", 'Invalid value "x" (not one of [block allow managed])'),
+        ("restricted.idmap.uid", "x", 'Item "x": Invalid number "x"'),
+        ("restricted.networks.access", "n", "restrictions on networks are not supported yet"),
     ],
 )
 async def test_keys_that_are_refused(world: World, key: str, value: str, text: str) -> None:
@@ -142,6 +146,28 @@ async def test_a_project_in_use_is_neither_removed_nor_renamed_nor_given_other_f
     state = json.loads((await world.projects.State(named("p1"), ADMIN)).json)["resources"]
     assert state["instances"] == {"Limit": -1, "Usage": 1}
     assert state["virtual-machines"] == {"Limit": -1, "Usage": 0}
+
+
+async def test_a_project_without_its_own_profiles_is_not_restricted(world: World) -> None:
+    with pytest.raises(errors.BadRequest, match="Projects without their own profiles cannot be restricted"):
+        await world.project("p1", restricted="true", features__profiles="false")
+
+
+async def test_restrictions_are_not_tightened_over_what_is_there(world: World) -> None:
+    await world.project("p1")
+    profile = Profile(project="p1", name="nested", config={"security.nesting": "true"})
+    instance = Instance(project="p1", name="c1", uid="u", created_at=datetime.now(UTC), profiles=("nested",))
+    await world.store.commit(Change().put(PROFILE, profile, expect=0).put(INSTANCE, instance, expect=0))
+    with pytest.raises(errors.Internal) as raised:
+        await world.projects.Patch(put("p1", config={"restricted": "true"}), ADMIN)
+    assert raised.value.text == (
+        'Conflict detected when changing "restricted" in project "p1": Invalid value "true" for config "security.nesting" '
+        'on container "c1" of project "p1": Container nesting is forbidden'
+    )
+    allowed = {"restricted": "true", "restricted.containers.nesting": "allow"}
+    await world.projects.Patch(put("p1", config=allowed), ADMIN)
+    with pytest.raises(errors.Internal, match=r'Conflict detected when changing "restricted\.containers\.nesting"'):
+        await world.projects.Patch(put("p1", config={"restricted.containers.nesting": "block"}), ADMIN)
 
 
 async def test_a_limit_is_shown_and_never_below_what_is_there(world: World) -> None:
