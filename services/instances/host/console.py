@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from chassis.errors import BadRequest, Internal
 from services.instances.host import lxcconfig
 from services.instances.host.exec import read_some, write_all
+from services.instances.host.process import Watched
 from services.instances.host.spec import Key
 from services.instances.host.terminals import set_console_size
 
@@ -72,7 +73,7 @@ def borrow_terminal(address: bytes) -> tuple[socket.socket, int]:
 class Console:
     """The loan of one console, shared by its sessions; ends with the last of them or with the container."""
 
-    def __init__(self, loan: socket.socket, terminal: int, init: int) -> None:
+    def __init__(self, loan: socket.socket, terminal: int, init: Watched) -> None:
         self._init = init
         self._loan = loan
         self._terminal = terminal
@@ -157,8 +158,8 @@ class Consoles:
 
     async def attach(self, key: Key, columns: int = 0, rows: int = 0) -> Session:
         """Raises BadRequest for one that is not running, Internal when its console cannot be had."""
-        live = self._containers.state(key)
-        if live is None:
+        init = self._containers.init(key)
+        if init is None:
             raise BadRequest("Instance is not running")
         async with self._turn:
             console = self._open.get(key)
@@ -166,14 +167,14 @@ class Consoles:
                 await console.close()
                 console = None
             if console is None:
-                console = self._open[key] = await self._borrow(key, live.pid)
+                console = self._open[key] = await self._borrow(key, init)
             session = Session(console, asyncio.Event())
             console.sessions.add(session)
         if columns and rows:
             session.resize(columns, rows)
         return session
 
-    async def _borrow(self, key: Key, init: int) -> Console:
+    async def _borrow(self, key: Key, init: Watched) -> Console:
         address = command_socket(self._containers.directory, key.folder_name)
         try:
             loan, terminal = await asyncio.to_thread(borrow_terminal, address)

@@ -109,6 +109,11 @@ class Containers:
         found = self._running.get(key)
         return None if found is None else Live(found.init.pid, found.groups.frozen, found.since)
 
+    def init(self, key: Key) -> Watched | None:
+        """The init of one that runs."""
+        found = self._running.get(key)
+        return None if found is None else found.init
+
     def running(self) -> dict[Key, int]:
         """Init pids."""
         return {key: found.init.pid for key, found in self._running.items()}
@@ -177,6 +182,8 @@ class Containers:
         except ProcessLookupError:
             return False
         try:
+            if not process.is_in_group(pid, self.places.payload(key)):
+                raise ProcessLookupError(pid)
             monitor, since = Watched(process.parent(pid)), process.since(pid)
         except ProcessLookupError:
             init.close()
@@ -306,31 +313,33 @@ class Containers:
     async def attach_nic(self, key: Key, nic: NicSpec) -> None:
         """Done already is as good. Raises Internal."""
         what = f'Failed to attach the interface "{nic.guest_name}"'
-        await self._change(key, lambda pid: hotplug.attach_nic(pid, nic), what)
+        await self._change(key, lambda init: hotplug.attach_nic(init, nic), what)
 
     async def detach_nic(self, key: Key, guest_name: str, back_as: str = "") -> None:
         """A link made for the container is deleted, another goes home as `back_as`. Done already is as good. Raises Internal."""
         if key in self._running:
             what = f'Failed to detach "{guest_name}"'
-            await self._change(key, lambda pid: hotplug.detach_nic(pid, guest_name, back_as), what)
+            await self._change(key, lambda init: hotplug.detach_nic(init, guest_name, back_as), what)
 
     async def attach_mount(self, key: Key, mount: MountSpec) -> None:
         """Raises Internal."""
         idmap = idmap_of_process(self._need(key).init.pid)
         what = f'Failed to mount "{mount.source}"'
-        await self._change(key, lambda pid: hotplug.attach_mount(pid, mount, idmap), what, idmap)
+        await self._change(key, lambda init: hotplug.attach_mount(init, mount, idmap), what, idmap)
 
     async def detach_mount(self, key: Key, target: str) -> None:
         """Done already is as good. Raises Internal."""
         if key in self._running:
-            await self._change(key, lambda pid: hotplug.detach_mount(pid, target), f'Failed to unmount "{target}"')
+            await self._change(key, lambda init: hotplug.detach_mount(init, target), f'Failed to unmount "{target}"')
 
-    async def _change(self, key: Key, work: Callable[[int], None], failure: str, idmap: IdMap | None = None) -> None:
+    async def _change(
+        self, key: Key, work: Callable[[Watched], None], failure: str, idmap: IdMap | None = None
+    ) -> None:
         """In a thread that does nothing else."""
-        pid = self._need(key).init.pid
+        init = self._need(key).init
         worker = Worker((idmap.to_host("u", 0) or 0, idmap.to_host("g", 0) or 0) if idmap is not None else None)
         try:
-            await worker.do(lambda: work(pid))
+            await worker.do(lambda: work(init))
         except OSError as error:
             raise Internal(f"{failure}: {error.strerror}") from None
         finally:

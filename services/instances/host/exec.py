@@ -120,7 +120,7 @@ class Ends:
             os.close(fd)
 
 
-def open_ends(spec: ExecSpec, init: int) -> Ends:
+def open_ends(spec: ExecSpec, init: Watched) -> Ends:
     """A pty, pipes, files or /dev/null."""
     if spec.pty is not None:
         return _terminal(init, spec.uid, spec.pty)
@@ -141,7 +141,7 @@ def _recording(path: Path | None, null: int) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
-def _terminal(init: int, uid: int, size: tuple[int, int]) -> Ends:
+def _terminal(init: Watched, uid: int, size: tuple[int, int]) -> Ends:
     master, slave = open_terminal(init, uid)
     if all(size):
         set_size(master, *size)
@@ -152,10 +152,10 @@ async def execute(
     containers: Containers, key: Key, spec: ExecSpec, config: Mapping[str, str] | None = None
 ) -> Executed:
     """Run a command. Raises Internal if it cannot be attached (the container is not running)."""
-    live = containers.state(key)
-    if live is None:
+    init = containers.init(key)
+    if init is None:
         raise Internal("Instance is not running")
-    ends = open_ends(spec, live.pid)
+    ends = open_ends(spec, init)
     try:
         job = {
             "job": "attach",

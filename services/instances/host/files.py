@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from chassis import beneath
 from chassis.errors import BadRequest, Fault, Internal, NotFound
 from services.instances.host.idmap import IdMap
+from services.instances.host.process import Watched
 from services.instances.host.rootfs import disk_map
 from services.instances.host.worker import Worker
 
@@ -57,12 +58,12 @@ def fault_of(error: OSError, path: str) -> Fault:
 
 
 class Tree:
-    """The tree below `root` (a folder of the host, or /proc/PID/root). `idmap` None: ids on disk are those of the inside.
+    """The tree below `root`: a folder of the host, or what a container's init has for its root.
 
-    An async context manager; raises NotFound on entry when there is no such tree.
+    `idmap` None: ids on disk are those of the inside. An async context manager; raises NotFound on entry when there is no such tree.
     """
 
-    def __init__(self, root: Path, idmap: IdMap | None = None) -> None:
+    def __init__(self, root: Path | Watched, idmap: IdMap | None = None) -> None:
         self._root = root
         self._idmap = idmap if idmap is not None and idmap.ranges else None
         self._folder = -1
@@ -71,10 +72,8 @@ class Tree:
     @classmethod
     def of(cls, containers: Containers, key: Key, volume: Path, idmap: IdMap | None) -> Tree:
         """The tree of an instance: as it is mounted inside while it runs (with this map), else its rootfs in the mounted volume."""
-        live = containers.state(key)
-        if live is None:
-            return cls(volume / "rootfs", disk_map(volume))
-        return cls(Path(f"/proc/{live.pid}/root"), idmap)
+        init = containers.init(key)
+        return cls(volume / "rootfs", disk_map(volume)) if init is None else cls(init, idmap)
 
     def _root_ids(self) -> tuple[int, int] | None:
         if self._idmap is None:
@@ -83,7 +82,8 @@ class Tree:
 
     async def __aenter__(self) -> Tree:
         def open_root() -> int:
-            return os.open(self._root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+            return self._root.open("root", flags) if isinstance(self._root, Watched) else os.open(self._root, flags)
 
         self._folder = await self._do(open_root, str(self._root))
         return self

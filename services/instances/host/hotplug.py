@@ -17,6 +17,7 @@ from chassis import beneath
 from services.instances.host import netlink
 from services.instances.host.idmap import IdMap
 from services.instances.host.netlink import Route, inside, setns
+from services.instances.host.process import Watched
 from services.instances.host.spec import MountSpec, NicSpec
 
 SYS_OPEN_TREE, SYS_MOVE_MOUNT, SYS_MOUNT_SETATTR = 428, 429, 442  # the same on every architecture
@@ -47,12 +48,12 @@ def _call(number: int, *arguments: object) -> int:
 # -- links
 
 
-def attach_nic(pid: int, nic: NicSpec) -> None:
+def attach_nic(init: Watched, nic: NicSpec) -> None:
     """Move a link of the host into the container, give it its name there and bring it up. Raises OSError."""
     with Route() as home:
         link = home.link(nic.peer_name)
         if link is not None:
-            target = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            target = init.open("ns/net")
             try:
                 home.change(link.index, up=False, attributes=_dressing(nic))
                 fd = target.to_bytes(4, "little")
@@ -62,7 +63,7 @@ def attach_nic(pid: int, nic: NicSpec) -> None:
                 )
             finally:
                 os.close(target)
-    with inside(pid), Route() as there:
+    with inside(init), Route() as there:
         link = there.link(nic.guest_name)
         if link is None:
             raise OSError(errno.ENODEV, f"no link {nic.peer_name}")
@@ -78,11 +79,11 @@ def _dressing(nic: NicSpec) -> dict[int, bytes]:
     return found
 
 
-def detach_nic(pid: int, guest_name: str, back_as: str = "") -> None:
+def detach_nic(init: Watched, guest_name: str, back_as: str = "") -> None:
     """Take a link out of the container: one that was made for it is deleted, another goes home under `back_as`. Raises OSError."""
     home = os.open(f"/proc/self/task/{threading.get_native_id()}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        with inside(pid), Route() as there:
+        with inside(init), Route() as there:
             link = there.link(guest_name)
             if link is None:
                 return
@@ -101,11 +102,11 @@ def detach_nic(pid: int, guest_name: str, back_as: str = "") -> None:
 # -- mounts
 
 
-def attach_mount(pid: int, mount: MountSpec, idmap: IdMap | None) -> None:
+def attach_mount(init: Watched, mount: MountSpec, idmap: IdMap | None) -> None:
     """Bind a folder or file of the host into the container. The calling thread must end afterwards. Raises OSError."""
-    tree = _open_tree(pid, mount, idmap is not None and mount.shift)
+    tree = _open_tree(init, mount, idmap is not None and mount.shift)
     try:
-        root = _enter(pid)
+        root = _enter(init)
         target = _target(root, mount)
         seen, wanted = os.fstat(target), os.fstat(tree)
         if (seen.st_dev, seen.st_ino) != (wanted.st_dev, wanted.st_ino):  # else it is mounted there already
@@ -114,7 +115,7 @@ def attach_mount(pid: int, mount: MountSpec, idmap: IdMap | None) -> None:
         os.close(tree)
 
 
-def _open_tree(pid: int, mount: MountSpec, shift: bool) -> int:
+def _open_tree(init: Watched, mount: MountSpec, shift: bool) -> int:
     """A detached copy of the source with the mount's options on it."""
     deep = AT_RECURSIVE if "rbind" in mount.options else 0
     tree = _call(SYS_OPEN_TREE, -100, os.fsencode(mount.source), OPEN_TREE_CLONE | os.O_CLOEXEC | deep)
@@ -124,7 +125,7 @@ def _open_tree(pid: int, mount: MountSpec, shift: bool) -> int:
             (PROPAGATION[o.removeprefix("r")] for o in mount.options if o.removeprefix("r") in PROPAGATION), 0
         )
         attributes = _Attributes(wanted, 0, spread, 0)
-        users = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC) if shift else -1
+        users = init.open("ns/user") if shift else -1
         try:
             if shift:
                 attributes.set |= ATTR_IDMAP
@@ -148,9 +149,9 @@ def _open_tree(pid: int, mount: MountSpec, shift: bool) -> int:
     return tree
 
 
-def _enter(pid: int) -> int:
+def _enter(init: Watched) -> int:
     """Into the container's mount namespace; a descriptor of its root."""
-    space = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    space = init.open("ns/mnt")
     try:
         if _libc.unshare(CLONE_FS) < 0:
             raise OSError(ctypes.get_errno(), "unshare")
@@ -177,9 +178,9 @@ def _target(root: int, mount: MountSpec) -> int:
     return beneath.openat2(root, path, os.O_PATH, 0, beneath.INSIDE)
 
 
-def detach_mount(pid: int, target: str) -> None:
+def detach_mount(init: Watched, target: str) -> None:
     """Unmount what is mounted there; nothing there is as good. The calling thread must end afterwards. Raises OSError."""
-    root = _enter(pid)
+    root = _enter(init)
     with suppress(FileNotFoundError), beneath.parent_inside(root, target) as (parent, name):
         os.fchdir(parent)
         if _libc.umount2(os.fsencode(name), MNT_DETACH | UMOUNT_NOFOLLOW) < 0:

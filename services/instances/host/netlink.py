@@ -16,6 +16,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from services.instances.host.process import Watched
+
 CLONE_NEWNET = 0x40000000
 NETLINK_ROUTE = 0
 NLMSG_ERROR, NLMSG_DONE = 2, 3
@@ -80,11 +82,11 @@ def setns(fd: int, kind: int) -> None:
 
 
 @contextmanager
-def inside(pid: int) -> Iterator[None]:
+def inside(init: Watched) -> Iterator[None]:
     """This thread in the network namespace of a process. Raises OSError."""
     home = os.open(f"/proc/self/task/{threading.get_native_id()}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        there = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        there = init.open("ns/net")
         try:
             setns(there, CLONE_NEWNET)
         finally:

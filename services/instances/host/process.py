@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 from contextlib import suppress
@@ -23,6 +24,15 @@ def blocks(pid: int, number: int) -> bool:
     with suppress(ProcessLookupError):
         return bool(int(_status(pid)["SigBlk"], 16) >> (number - 1) & 1)
     return False
+
+
+def is_in_group(pid: int, name: str) -> bool:
+    """Whether it is in a cgroup of that name, or below one."""
+    try:
+        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    except OSError:
+        return False
+    return any(name in line.split(":", 2)[2].split("/") for line in lines)
 
 
 def since(pid: int) -> float:
@@ -67,13 +77,24 @@ class Watched:
         if not self.ended.done():
             self.ended.set_result(None)
 
+    def open(self, name: str, flags: int = os.O_RDONLY) -> int:
+        """A file of its folder in /proc ("ns/net", "root"), from any thread. Raises OSError, also when the process has ended meanwhile:
+        its number may be another's by then, and that one's root may be the host's."""
+        fd = os.open(f"/proc/{self.pid}/{name}", flags | os.O_CLOEXEC)
+        if not self.signal(0):
+            os.close(fd)
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+        return fd
+
     def signal(self, number: int) -> bool:
         """False if it has ended."""
         if self._fd < 0:
             return False
         try:
             signal.pidfd_send_signal(self._fd, number)
-        except ProcessLookupError:
+        except OSError as error:
+            if error.errno not in (errno.ESRCH, errno.EBADF):
+                raise
             return False
         return True
 

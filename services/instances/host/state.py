@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 from chassis import beneath
 from services.instances.host.cgroups import Groups
 from services.instances.host.netlink import Address, Link, Route, inside
+from services.instances.host.process import Watched
 from services.instances.host.spec import Key
 from services.instances.host.worker import Worker
 
@@ -66,7 +67,7 @@ class Metrics:
 @dataclass(slots=True)
 class Target:
     key: Key
-    pid: int
+    init: Watched
     groups: Groups
 
 
@@ -96,10 +97,10 @@ class Sampler(Generic[T]):
 
     def _is_fresh(self, target: Target, oldest: float) -> bool:
         entry = self._kept.get(target.key)
-        return entry is not None and entry[0] >= oldest and entry[1] == target.pid
+        return entry is not None and entry[0] >= oldest and entry[1] == target.init.pid
 
     def _read_all(self, targets: Iterable[Target]) -> dict[Key, tuple[float, int, T]]:
-        return {t.key: (time.monotonic(), t.pid, self._read(t)) for t in targets}
+        return {t.key: (time.monotonic(), t.init.pid, self._read(t)) for t in targets}
 
 
 _states: WeakKeyDictionary[Containers, Sampler[dict[str, Any]]] = WeakKeyDictionary()
@@ -107,8 +108,7 @@ _metrics: WeakKeyDictionary[Containers, Sampler[Metrics]] = WeakKeyDictionary()
 
 
 def _targets(containers: Containers, keys: Iterable[Key]) -> list[Target]:
-    running = containers.running()
-    return [Target(key, running[key], containers.groups(key)) for key in keys if key in running]
+    return [Target(key, init, containers.groups(key)) for key in keys if (init := containers.init(key)) is not None]
 
 
 async def sample(
@@ -142,8 +142,8 @@ def state_of(target: Target) -> dict[str, Any]:
     return {
         "cpu": {"usage": cpu_nanoseconds(target.groups)},
         "memory": memory_state(target.groups),
-        "network": network_state(target.pid),
-        "pid": target.pid,
+        "network": network_state(target.init),
+        "pid": target.init.pid,
         "processes": max(0, target.groups.number("pids", "pids.current")),
     }
 
@@ -165,14 +165,14 @@ def memory_state(groups: Groups) -> dict[str, int]:
     return {"usage": usage, "usage_peak": peak, "swap_usage": swap, "swap_usage_peak": swap_peak}
 
 
-def network_state(pid: int) -> dict[str, Any]:
+def network_state(init: Watched) -> dict[str, Any]:
     """Every interface of the namespace; {} when it is gone."""
-    links, addresses = _network(pid)
+    links, addresses = _network(init)
     return {link.name: _interface(link, [a for a in addresses if a.index == link.index]) for link in links}
 
 
-def _network(pid: int) -> tuple[list[Link], list[Address]]:
-    with suppress(OSError), inside(pid), Route() as route:
+def _network(init: Watched) -> tuple[list[Link], list[Address]]:
+    with suppress(OSError), inside(init), Route() as route:
         return route.links(), route.addresses()
     return [], []
 
@@ -206,12 +206,12 @@ def _interface(link: Link, addresses: list[Address]) -> dict[str, Any]:
 
 def metrics_of(target: Target, host_memory: int) -> Metrics:
     """Of one container."""
-    links, _ = _network(target.pid)
+    links, _ = _network(target.init)
     return Metrics(
         cpu=cpu_seconds(target.groups),
         memory=memory_metrics(target.groups, host_memory),
         disks=disk_metrics(target.groups),
-        filesystems=file_systems(target.pid),
+        filesystems=file_systems(target.init),
         networks={link.name: dict(zip(NETWORK, link.counters, strict=True)) for link in links},
         processes=max(0, target.groups.number("pids", "pids.current")),
     )
@@ -276,20 +276,24 @@ def _device_name(number: str) -> str:
         return ""
 
 
-def file_systems(pid: int) -> list[tuple[str, str, str, int, int, int]]:
+def file_systems(init: Watched) -> list[tuple[str, str, str, int, int, int]]:
     """Of the container's mount namespace: those of disks. A FUSE server's is never asked: it could let us wait."""
     found: list[tuple[str, str, str, int, int, int]] = []
-    with suppress(OSError), beneath.tree(f"/proc/{pid}/root") as root:
-        seen: set[str] = set()
-        for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines():
-            before, _, after = line.partition(" - ")
-            fields, (kind, source, *_) = before.split(), after.split()
-            point = fields[4].encode().decode("unicode_escape")
-            if kind not in SHOWN_FILE_SYSTEMS or (fields[2] in seen and point != "/"):
-                continue
-            with suppress(OSError):
-                found.append(_file_system(root, kind, source, point))
-                seen.add(fields[2])
+    with suppress(OSError):
+        root = init.open("root", os.O_PATH | os.O_DIRECTORY)
+        try:
+            seen: set[str] = set()
+            for line in Path(f"/proc/{init.pid}/mountinfo").read_text().splitlines():
+                before, _, after = line.partition(" - ")
+                fields, (kind, source, *_) = before.split(), after.split()
+                point = fields[4].encode().decode("unicode_escape")
+                if kind not in SHOWN_FILE_SYSTEMS or (fields[2] in seen and point != "/"):
+                    continue
+                with suppress(OSError):
+                    found.append(_file_system(root, kind, source, point))
+                    seen.add(fields[2])
+        finally:
+            os.close(root)
     return found
 
 

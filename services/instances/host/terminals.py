@@ -12,6 +12,7 @@ import termios
 from chassis import beneath
 from chassis.errors import Internal
 from services.instances.host.idmap import idmap_of_process
+from services.instances.host.process import Watched
 
 TIOCSPTLCK, TIOCGPTPEER = 0x40045431, 0x5441
 PTMX = (5, 2)
@@ -21,7 +22,7 @@ MODE = 0o620
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def open_terminal(init: int, uid: int) -> tuple[int, int]:
+def open_terminal(init: Watched, uid: int) -> tuple[int, int]:
     """Master and slave for a user of the container, both closed on exec, the master non-blocking.
 
     From the host's devpts where the container has none.
@@ -34,10 +35,9 @@ def open_terminal(init: int, uid: int) -> tuple[int, int]:
     return master, slave
 
 
-def _of_container(init: int, uid: int) -> tuple[int, int]:
+def _of_container(init: Watched, uid: int) -> tuple[int, int]:
     """Raises OSError also when what stands there is no devpts."""
-    with beneath.tree(f"/proc/{init}/root") as root:
-        seen = beneath.openat2(root, "dev/pts/ptmx", os.O_PATH, 0, beneath.INSIDE)
+    seen = _seen(init, "dev/pts/ptmx")
     try:
         found = os.fstat(seen)
         if (
@@ -56,7 +56,7 @@ def _of_container(init: int, uid: int) -> tuple[int, int]:
         os.close(master)
         raise
     try:
-        idmap = idmap_of_process(init)
+        idmap = idmap_of_process(init.pid)
         owner = uid if idmap is None else idmap.to_host("u", uid)
         if owner is not None:
             os.fchown(slave, owner, -1)
@@ -68,11 +68,19 @@ def _of_container(init: int, uid: int) -> tuple[int, int]:
     return master, slave
 
 
-def set_console_size(init: int, columns: int, rows: int) -> None:
+def _seen(init: Watched, path: str) -> int:
+    """A descriptor to look at, of a path inside. Raises OSError."""
+    root = init.open("root", os.O_PATH | os.O_DIRECTORY)
+    try:
+        return beneath.openat2(root, path, os.O_PATH, 0, beneath.INSIDE)
+    finally:
+        os.close(root)
+
+
+def set_console_size(init: Watched, columns: int, rows: int) -> None:
     """Of a container's /dev/console. Raises Internal; a console that is no terminal of a devpts is left alone."""
     try:
-        with beneath.tree(f"/proc/{init}/root") as root:
-            seen = beneath.openat2(root, "dev/console", os.O_PATH, 0, beneath.INSIDE)
+        seen = _seen(init, "dev/console")
         try:
             if not stat.S_ISCHR(os.fstat(seen).st_mode) or not _is_devpts(seen):
                 return
