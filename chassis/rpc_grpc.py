@@ -16,6 +16,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+import msgspec
 import structlog
 from google.protobuf.message import Message
 
@@ -44,6 +45,9 @@ CLIENT_OPTIONS = [
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.use_local_subchannel_pool", 1),
 ]
+EARLY = "nubibus-fault-bin"  # initial metadata: the fault, ahead of the status that a writing client may miss
+WRITING_FAILED = "Internal error from Core"  # gRPC's words for a write to a stream that the server has ended
+PATIENCE = 5.0  # seconds for what a server sent ahead
 MARKED = "nubibus-marked"  # metadata: the stream of requests ends with the mark
 END = b"\xf8\xff\xff\xff\x0f\x01"  # a message of nothing but field 536870911, which no contract has
 log = structlog.get_logger()
@@ -165,7 +169,7 @@ class GrpcClient:
                 yield await running
         except grpc.aio.AioRpcError as error:
             self.discovery.forget(part, member)
-            raise self._fault(error, part, method) from None
+            raise await self._fault(error, running, part, method) from None
         finally:
             running.cancel()
 
@@ -191,7 +195,7 @@ class GrpcClient:
         )
         return made
 
-    def _fault(self, error: grpc.aio.AioRpcError, part: str, method: Method) -> errors.Fault:
+    async def _fault(self, error: grpc.aio.AioRpcError, running: Any, part: str, method: Method) -> errors.Fault:
         text = error.details() or ""
         for key, value in error.trailing_metadata() or ():
             if key == "nubibus-fault":
@@ -200,7 +204,26 @@ class GrpcClient:
             return errors.Unavailable(f"The {part} service is not available")
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
             return errors.Unavailable(f"{part} did not finish {method.noun}.{method.name} in time")
+        if text == WRITING_FAILED:
+            return await _early_fault(running) or errors.Unavailable(f"The {part} service broke off")
         return errors.Internal(f"{method.noun}.{method.name}: {error.code().name}: {text}")
+
+
+async def _early_fault(running: Any) -> errors.Fault | None:
+    """What the server sent ahead of its fault.
+
+    When the client is still writing as the server ends, gRPC's client makes the failed write the status and loses the real one.
+    """
+    try:
+        async with asyncio.timeout(PATIENCE):
+            metadata = await running.initial_metadata()
+    except (TimeoutError, grpc.aio.AioRpcError):
+        return None
+    for key, value in metadata or ():
+        if key == EARLY:
+            name, text = msgspec.json.decode(value, type=tuple[str, str])
+            return errors.fault_from(name, text)
+    return None
 
 
 class GrpcServer:
@@ -293,4 +316,8 @@ async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception, 
     if not isinstance(error, errors.Fault):
         log.error("a streaming method failed", method=f"{method.noun}.{method.name}", exc_info=error)
         error = errors.Internal(f"{type(error).__name__}: {error}")
+    if method.client_streams:
+        with suppress(Exception):  # answers have been sent before
+            told = msgspec.json.encode((type(error).__name__, error.text))
+            await context.send_initial_metadata(((EARLY, told),))
     await context.abort(error.grpc, error.text, (("nubibus-fault", type(error).__name__),))

@@ -17,6 +17,7 @@ import msgspec
 
 from chassis import clock, errors, operations, rpc
 from chassis.calls import Call, Caller
+from chassis.key_types import quote
 from chassis.kinds import Versioned
 from chassis.operations import OPERATION, Operation
 from chassis.store import Store
@@ -103,7 +104,7 @@ class Operations:
         """The operation when it has ended, or as it is after `timeout` seconds (-1: as long as it takes)."""
         secret = request.query.get("secret", "")
         row = await self.one(parameters[0], request.caller, secret)
-        timeout = request.number("timeout", -1)
+        timeout = timeout_of(request.query.get("timeout", ""))
         if not row.value.final and timeout != 0:
             await self._ended(row.value.id, LONGEST_WAIT if timeout < 0 else float(timeout))
         now = self.rows.get(row.value.id) or row
@@ -138,6 +139,14 @@ class Operations:
             context=Call(caller=request.caller, revision=row.revision),
         )
         return encode.sync(b"{}")
+
+
+def timeout_of(text: str) -> int:
+    """Seconds; -1 for as long as it takes. Raises what LXD answers to what is no number."""
+    try:
+        return int(text) if text else -1
+    except ValueError:
+        raise errors.Internal(f"strconv.Atoi: parsing {quote(text)}: invalid syntax") from None
 
 
 def knows(operation: Operation, secret: str) -> bool:

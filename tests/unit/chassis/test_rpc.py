@@ -201,3 +201,19 @@ async def test_a_stream_that_is_left_is_cancelled(world: World) -> None:
     async with asyncio.timeout(10):
         while count.running:
             await asyncio.sleep(0.01)
+
+
+async def test_a_fault_reaches_a_client_that_is_still_writing(world: World) -> None:
+    async def ask(size: int) -> str:
+        async def frames() -> AsyncIterator[rest_pb2.SocketFrame]:
+            yield rest_pb2.SocketFrame(secret="wrong")
+            for _ in range(20):
+                yield rest_pb2.SocketFrame(data=b"x" * size)
+
+        with pytest.raises(errors.Forbidden) as caught:
+            async for _ in world.client.stream(SOCKETS, "Connect", frames(), part="storage"):
+                pass
+        return caught.value.text
+
+    told = await asyncio.gather(*(ask(10 if number % 2 else 100_000) for number in range(60)))
+    assert set(told) == {"Bad websocket secret"}

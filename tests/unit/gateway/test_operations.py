@@ -85,3 +85,9 @@ async def test_cancel_is_asked_of_the_owner(world: World, owner: Owner) -> None:
     await world.ask("GET", f"/1.0/operations/{token.id}/wait")
     reply = await world.ask("DELETE", f"/1.0/operations/{token.id}")
     assert (reply.status, reply.error) == (400, "Only running operations can be cancelled")
+
+
+async def test_a_wait_that_gives_no_number(world: World, owner: Owner) -> None:
+    accepted = await owner.operations.open("task", description="x")
+    reply = await world.ask("GET", f"/1.0/operations/{accepted.id}/wait?timeout=abc")
+    assert (reply.status, reply.error) == (500, 'strconv.Atoi: parsing "abc": invalid syntax')
