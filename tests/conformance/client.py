@@ -190,14 +190,16 @@ class Client:
 
 
 def _encoded(body: Json, headers: Mapping[str, str] | None) -> dict[str, Json]:
+    """Body and headers for http.client. A header that is given as empty is not sent; underscores stand for dashes."""
     named = {key.replace("_", "-"): value for key, value in (headers or {}).items()}
     if body is None:
         return {"headers": named}
-    if isinstance(body, bytes):
-        return {"body": body, "headers": {"Content-Type": "application/octet-stream", **named}}
+    raw = isinstance(body, bytes | Iterator)
+    kind = "application/octet-stream" if raw else "application/json"
+    sent = {key: value for key, value in {"Content-Type": kind, **named}.items() if value}
     if isinstance(body, Iterator):
-        return {"body": body, "headers": {"Content-Type": "application/octet-stream", **named}, "encode_chunked": False}
-    return {"body": json.dumps(body).encode(), "headers": {"Content-Type": "application/json", **named}}
+        return {"body": body, "headers": {**sent, "Transfer-Encoding": "chunked"}, "encode_chunked": True}
+    return {"body": body if raw else json.dumps(body).encode(), "headers": sent}
 
 
 @dataclass

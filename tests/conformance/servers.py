@@ -124,6 +124,14 @@ class Server(ABC):
 
 
 class Nubibus(Server):
+    """Ours: one directory, its parts as children of one process."""
+
+    def _log(self) -> str:
+        """The supervisor's log and the last lines of each part."""
+        parts = sorted((self.directory / "log").glob("*.log"))
+        ends = [f"{part.name}:\n{part.read_text(errors='replace')[-1500:]}" for part in parts]
+        return "\n".join([super()._log(), *ends])
+
     def command(self) -> list[str]:
         return nubibus_command(self.directory)
 

@@ -187,6 +187,11 @@ def test_an_upload_can_be_checked_against_a_fingerprint(world: World) -> None:
     assert upload(world, data, X_LXD_fingerprint=images.fingerprint(data)) == images.fingerprint(data)
 
 
+def test_an_upload_needs_no_content_type(world: World) -> None:
+    data = images.unified_with({"mine": unique("x")})
+    assert upload(world, data, Content_Type="") == images.fingerprint(data)  # so does pylxd
+
+
 def test_the_same_image_twice_is_refused(world: World) -> None:
     data = images.unified_with({"mine": unique("x")})
     upload(world, data)
@@ -268,3 +273,10 @@ def test_an_image_that_is_being_used_for_the_first_time_is_marked_as_used(world:
     fingerprint = world.image({"mine": unique("x")})
     world.instance(source={"type": "image", "fingerprint": fingerprint})
     eventually(lambda: world.api.get(f"/1.0/images/{fingerprint}")["last_used_at"] > "2024")
+
+
+def test_an_upload_may_come_in_chunks_of_unknown_number(world: World) -> None:
+    data = images.unified_with({"mine": unique("x")})
+    world.finally_do(lambda: world.gone(f"/1.0/images/{images.fingerprint(data)}"))
+    pieces = (data[start : start + 65536] for start in range(0, len(data), 65536))
+    assert world.api.post("/1.0/images", pieces)["metadata"]["fingerprint"] == images.fingerprint(data)

@@ -78,3 +78,25 @@ def test_a_wrong_value_of_a_tunnel_is_refused(world: World, bridge: Any, key: st
     refused = world.api.refusal("PATCH", f"/1.0/networks/{bridge.name}", {"config": {f"tunnel.t1.{key}": value}})
     assert refused.status == 400
     assert told in refused.text
+
+
+@pytest.mark.extension("network_state_bond_bridge")
+def test_the_state_of_a_bridge_says_how_it_is_set_and_who_hangs_on_it(world: World) -> None:
+    bridge = world.bridge()
+    name = world.instance(start=True, devices={"eth0": {"type": "nic", "network": bridge.name, "name": "eth0"}})
+    peer = world.api.get(f"/1.0/instances/{name}")["config"]["volatile.eth0.host_name"]
+    state = world.api.get(f"/1.0/networks/{bridge.name}/state")
+    shown = link(bridge.name)
+    assert shown is not None
+    data = shown["linkinfo"]["info_data"]
+    mac = shown["address"].replace(":", "")
+    assert state["bridge"] == {
+        "id": f"8000.{mac}",
+        "stp": data["stp_state"] == 1,
+        "forward_delay": data["forward_delay"],
+        "vlan_default": state["bridge"]["vlan_default"],
+        "vlan_filtering": data["vlan_filtering"] == 1,
+        "upper_devices": [peer],
+    }
+    assert state["bond"] is None
+    assert world.api.get("/1.0/networks/lo/state")["bridge"] is None

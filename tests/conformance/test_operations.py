@@ -112,7 +112,7 @@ def test_the_events_of_an_operation_tell_its_whole_course(world: World) -> None:
         operation = world.state(name, "start")
         events.wait_for(id=operation["id"], status="Success")
     course = [event["metadata"]["status"] for event in events.matching(id=operation["id"])]
-    assert course[0] == "Pending"
+    assert course[0] in ("Pending", "Running")
     assert "Running" in course
     assert course.count("Success") == 1
 
