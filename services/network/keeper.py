@@ -86,11 +86,8 @@ class Keeper:
         """
         beside = beside or Beside()
         reserved = await self.host.run(reservations, network.name)
-        hosts = tuple(
-            with_reservation(nic, reserved)
-            for nic in self.usage.nics(network.project, network.name)
-            if nic.hwaddr and nic.network == network.name
-        )
+        nics = [nic for nic in self.usage.nics(network.project, network.name) if nic.network == network.name]
+        hosts = tuple(with_reservation(nic, reserved) for nic in nics if nic.hwaddr)
         return driver.Network(
             name=network.name,
             texts=network.config,
@@ -99,6 +96,7 @@ class Keeper:
             before=before.config if before else {},
             forwards=tuple(forward_rules.for_firewall(self._forwards(network, beside))),
             acl=self._acl(network, beside),
+            nics=tuple(nic.host_name for nic in nics if nic.host_name),
         )
 
     def _forwards(self, network: Network, beside: Beside) -> list[NetworkForward]:

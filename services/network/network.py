@@ -31,6 +31,7 @@ from services.network.occurrences import told
 from services.network.usage import DEFAULT, Usage, url
 
 Row = Versioned[Network]
+Users = Mapping[str, list[tuple[str, str]]]
 replace = msgspec.structs.replace
 
 
@@ -51,11 +52,12 @@ class Networks:
     async def List(self, request: network_pb2.ListNetworksRequest, call: Call) -> AsyncIterator[rest_pb2.Chunk]:
         project = self.usage.holder(request.project)
         wanted = listing.parse_filter(request.filter)
-        found = [self._show(row.value, call) for row in self._rows(project)]
+        users = self.usage.users_by_network(project)
+        found = [self._show(row.value, call, users) for row in self._rows(project)]
         if project == DEFAULT:
             names = {row.value.name for row in self._rows(project)}
             others = await self.host.run(state.unmanaged)
-            found += [self._show_unmanaged(name, type_, call) for name, type_ in others.items() if name not in names]
+            found += [self._show_unmanaged(n, type_, call, users) for n, type_ in others.items() if n not in names]
         found = [network for network in found if wanted.matches(network)]
         if request.recursion:
             pieces: Iterable[bytes] = (render(network) for network in found)
@@ -287,33 +289,36 @@ class Networks:
     def _event(self, action: str, network: Network, call: Call, context: dict[str, Any] | None = None) -> Event:
         return told(action, f"/1.0/networks/{network.name}", network.project, self.member, call, context)
 
-    def _show(self, network: Network, call: Call) -> dict[str, Any]:
+    def _show(self, network: Network, call: Call, users: Users | None = None) -> dict[str, Any]:
+        users = self.usage.users_by_network(network.project) if users is None else users
         return {
             "config": network.config,
             "description": network.description,
             "name": network.name,
             "type": network.type,
-            "used_by": self._used_by(network.project, network.name, call),
+            "used_by": _visible(users.get(network.name, []), call),
             "managed": True,
             "status": CREATED if network.status == CREATED else "Errored",
             "locations": [self.member],
         }
 
-    def _show_unmanaged(self, name: str, type_: str, call: Call) -> dict[str, Any]:
+    def _show_unmanaged(self, name: str, type_: str, call: Call, users: Users | None = None) -> dict[str, Any]:
+        users = self.usage.users_by_network(DEFAULT) if users is None else users
         return {
             "config": {},
             "description": "",
             "name": name,
             "type": type_,
-            "used_by": [] if type_ == "loopback" else self._used_by(DEFAULT, name, call),
+            "used_by": [] if type_ == "loopback" else _visible(users.get(name, []), call),
             "managed": False,
             "status": "",
             "locations": None,
         }
 
-    def _used_by(self, project: str, name: str, call: Call) -> list[str] | None:
-        """None if nobody does: LXD shows null."""
-        return [found for found, owner in self.usage.users(project, name) if call.caller.may_see(owner)] or None
+
+def _visible(users: list[tuple[str, str]], call: Call) -> list[str] | None:
+    """What the caller may see; None if it is nothing: LXD shows null."""
+    return [found for found, owner in users if call.caller.may_see(owner)] or None
 
 
 def editable(network: Network) -> dict[str, Any]:

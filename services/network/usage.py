@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -50,6 +51,10 @@ class Nic:
         return (self.config.get("hwaddr") or self.volatile.get("hwaddr", "")).lower()
 
     @property
+    def host_name(self) -> str:
+        return self.config.get("host_name") or self.volatile.get("host_name", "")
+
+    @property
     def network(self) -> str:
         """The network or bridge that it hangs on, "" for none."""
         return self.config.get("network") or (
@@ -69,10 +74,7 @@ def is_nic(device: Mapping[str, str]) -> bool:
 
 def hangs_on(device: Mapping[str, str], network: str) -> bool:
     """Whether a device uses this network, by name or by its interface."""
-    if not is_nic(device):
-        return False
-    by_parent = device.get("nictype") in ON_PARENT and device.get("parent") == network
-    return device.get("network") == network or by_parent
+    return network in _hooks(device)
 
 
 def url(path: str, project: str) -> str:
@@ -144,22 +146,39 @@ class Usage:
 
     def users(self, project: str, name: str) -> list[tuple[str, str]]:
         """(URL, project) of each user."""
-        found = [
-            (url(f"/1.0/networks/{row.value.name}", row.value.project), row.value.project)
-            for row in _sorted(self.networks.select())
-            if name in (row.value.config.get("network"), row.value.config.get("parent")) and row.value.name != name
-        ]
+        return self.users_by_network(project).get(name, [])
+
+    def users_by_network(self, project: str) -> dict[str, list[tuple[str, str]]]:
+        """The same for every network and interface that is used, in one pass."""
+        found: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        for network in _sorted(self.networks.select()):
+            value = network.value
+            for name in {value.config.get("network"), value.config.get("parent")} - {None, "", value.name}:
+                found[str(name)].append((url(f"/1.0/networks/{value.name}", value.project), value.project))
         for profile in _sorted(self.profiles.select()):
             holder = profile.value.project
-            if self.project_of(holder) == project and any(hangs_on(d, name) for d in profile.value.devices.values()):
-                found.append((url(f"/1.0/profiles/{profile.value.name}", holder), holder))
+            if self.project_of(holder) == project:
+                for name in _used(profile.value.devices):
+                    found[name].append((url(f"/1.0/profiles/{profile.value.name}", holder), holder))
         for instance in _sorted(self.instances.select()):
-            value = instance.value
-            if self.project_of(value.project) != project:
-                continue
-            if any(hangs_on(device, name) for device in self.devices(value).values()):
-                found.append((url(f"/1.0/instances/{value.name}", value.project), value.project))
+            owner = instance.value.project
+            if self.project_of(owner) == project:
+                for name in _used(self.devices(instance.value)):
+                    found[name].append((url(f"/1.0/instances/{instance.value.name}", owner), owner))
         return found
+
+
+def _used(devices: Mapping[str, Mapping[str, str]]) -> set[str]:
+    """The networks and interfaces that these devices hang on."""
+    return {name for device in devices.values() for name in _hooks(device)}
+
+
+def _hooks(device: Mapping[str, str]) -> Iterator[str]:
+    if is_nic(device):
+        if device.get("network"):
+            yield device["network"]
+        if device.get("nictype") in ON_PARENT and device.get("parent"):
+            yield device["parent"]
 
 
 def _sorted(rows: Iterable[Versioned[T]]) -> list[Versioned[T]]:

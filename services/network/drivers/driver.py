@@ -22,6 +22,7 @@ class Network:
     dhcp: tuple[DhcpHost, ...] = ()
     forwards: tuple[Forward, ...] = ()
     acl: tuple[dict[str, Any], ...] = ()
+    nics: tuple[str, ...] = ()  # host interfaces of attached nics: its ports, if they exist
     before: Mapping[str, str] = field(default_factory=dict)  # the configuration that it replaces
 
 

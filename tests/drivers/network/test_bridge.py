@@ -11,6 +11,8 @@ from services.network import daemons, dhcp, nftables
 from services.network.drivers.bridge.driver import Bridge
 from services.network.drivers.driver import Network
 from services.network.host import Host
+from services.network.nics import apply as nic_apply
+from services.network.nics import plan as nic_plan
 from tests.drivers.network.conftest import sh
 
 TEXTS = {
@@ -80,6 +82,15 @@ async def test_what_was_damaged_is_restored(host: Host, damage: str) -> None:
     assert "198.18.9.0/24" in await host.run(sh, "ip route show dev nb0")
     assert "masquerade" in await host.run(sh, "nft list ruleset")
     assert await host.run(lambda h: daemons.pid(h.files("nb0")))
+
+
+async def test_nics_return_to_a_bridge_that_was_gone(host: Host) -> None:
+    await converge(host, network())
+    wanted = nic_plan.bridged({}, bridge="nb0", host_name="veth0000bbbb", hwaddr="00:16:3e:00:00:05", mtu=0)
+    await host.run(nic_apply.attach, wanted)
+    await host.run(sh, "ip link delete nb0")
+    await converge(host, Network("nb0", TEXTS, MAC, nics=("veth0000bbbb", "veth0000cccc")))
+    assert "master nb0" in await host.run(sh, "ip link show veth0000bbbb")
 
 
 async def test_a_dnsmasq_that_died_is_started_again(host: Host) -> None:

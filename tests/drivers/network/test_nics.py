@@ -135,3 +135,17 @@ async def test_a_table_of_every_combination_is_taken_by_the_kernel(bridge: Host)
         for ipv6 in (None, (), ("fd42::5/128", "fd43::/64")):
             wanted = filters.Filter("veth0000aaaa", MAC, True, ipv4, ipv6)
             await bridge.run(apply.attach, replace(bridged(), filter=wanted))
+
+
+async def test_a_filtered_nic_is_no_router_and_no_stranger_in_ipv6(bridge: Host) -> None:
+    await bridge.run(sh, "ip address add fd42:1::1/64 dev br0 nodad && sysctl -qw net.ipv6.conf.br0.accept_ra=2")
+    own = "fd42:1::216:3eff:fe00:1"
+    wanted = bridged(("", own), security__ipv6_filtering="true")
+    await bridge.run(apply.attach, wanted)
+    guest = await _instance(bridge, wanted, "198.18.1.5")
+    await bridge.run(sh, f"{guest} ip address add {own}/64 dev eth0 nodad")
+    again = "for i in $(seq 20); do ping -c 1 -W 1 -I {} fd42:1::1 && exit 0; sleep 0.1; done; exit 1"
+    await bridge.run(sh, f"{guest} sh -c '{again.format(own)}'")
+    await bridge.run(sh, f"{guest} ip address add fd42:1::66/64 dev eth0 nodad")
+    await bridge.run(sh, f"! {guest} ping -c 2 -W 1 -I fd42:1::66 fd42:1::1")
+    await bridge.run(sh, "ip netns delete nbt-guest")

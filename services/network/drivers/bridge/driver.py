@@ -68,8 +68,12 @@ class Bridge:
         want = self.desired(host, network)
         host.files(network.name).directory.mkdir(mode=0o711, parents=True, exist_ok=True)
         have = apply.read(host, network.name, [name for name, _ in want.sysctls])
+        loose = [
+            name for name in network.nics if (link := host.links.get(name)) and not link.master and host.made(link)
+        ]
         gone = plan.removed_ports(Config(network.before), Config(network.texts)) if network.before else []
-        apply.apply(host, [*gone, *plan.plan(want, have)])
+        back = [plan.AddPort(network.name, name) for name in loose]  # the bridge was gone while instances ran
+        apply.apply(host, [*gone, *plan.plan(want, have), *back])
 
     def desired(self, host: Host, network: Network) -> plan.Desired:
         config = Config(network.texts)
