@@ -53,6 +53,11 @@ class Volumes:
         """Mount it if it is not; where its rootfs/, metadata.yaml and templates/ lie."""
         return await self._placed("Mount", volume.ref)
 
+    async def mount_custom(self, volume: VolumeId) -> tuple[Path, bool]:
+        """Where a custom volume lies, and whether its owners are shown through the id map of who attaches it."""
+        placed = await rpc.call(VOLUMES, "Mount", volume.ref, timeout=SLOW, context=rpc.as_itself())
+        return Path(placed.path), not placed.unmapped
+
     async def unmount(self, volume: VolumeId) -> None:
         await rpc.call(VOLUMES, "Unmount", volume.ref, context=rpc.as_itself())
 

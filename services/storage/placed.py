@@ -8,10 +8,12 @@ from typing import ClassVar
 
 from chassis import errors
 from chassis.calls import Call
+from chassis.keys import Config
 from chassis.store import Store
 from gen.nubibus.rest.v1 import rest_pb2
 from gen.nubibus.storage.v1 import volume_pb2
 from services.storage.drivers import VolumeName
+from services.storage.drivers.keys import SECURITY_UNMAPPED
 from services.storage.parts import Parts
 from services.storage.placing import Placing
 from services.storage.reading import as_tar, read_metadata
@@ -53,9 +55,13 @@ class PlacedVolumes:
         return volume_pb2.PlacedVolume(path=str(path), content_type=request.content_type or "filesystem")
 
     async def Mount(self, request: volume_pb2.VolumeRef, call: Call) -> volume_pb2.PlacedVolume:
-        path = await self.placing.mount(request.pool, self._name(request))
-        row = self.places.volumes.get(request.pool, request.project or "default", request.type, request.name)
-        return volume_pb2.PlacedVolume(path=str(path), content_type=row.value.content_type if row else "filesystem")
+        volume = self._name(request)
+        path = await self.placing.mount(request.pool, volume)
+        row = self.places.volumes.get(request.pool, volume.project, volume.type, volume.name)
+        if row is None:
+            return volume_pb2.PlacedVolume(path=str(path), content_type="filesystem")
+        unmapped = Config(row.value.config)[SECURITY_UNMAPPED]
+        return volume_pb2.PlacedVolume(path=str(path), content_type=row.value.content_type, unmapped=unmapped)
 
     async def Unmount(self, request: volume_pb2.VolumeRef, call: Call) -> rest_pb2.Empty:
         await self.placing.unmount(request.pool, self._name(request))

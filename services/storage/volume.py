@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from chassis import errors
-from chassis.calls import Call
+from chassis.calls import Call, current
 from chassis.change import Change
 from chassis.documents import answer, check_if_match, document, empty, etag_of, read_body, render, timestamp
 from chassis.events import lifecycle
@@ -125,7 +125,9 @@ class Volumes(PlacedVolumes):
 
     def _of_type(self, request: volume_pb2.ListVolumesRequest, type_: str) -> Iterable[Versioned[Volume]]:
         if request.all_projects:
-            return (row for row in self.places.volumes_in(request.pool) if row.value.type == type_)
+            caller = current().caller
+            everywhere = self.places.volumes_in(request.pool)
+            return (row for row in everywhere if row.value.type == type_ and caller.may_see(row.value.project))
         return self.places.volumes.select(request.pool, self.project_of(request.project, type_), type_)
 
     def _entries(self, row: Volume) -> list[tuple[str, dict[str, Any]]]:

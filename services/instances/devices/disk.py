@@ -81,12 +81,12 @@ class Disk(Inert):
     async def attach(self, parts: Parts, device: str, config: Texts, owner: Owner) -> Attached:
         if is_root_disk(config):
             return Attached()
-        source = await _source(parts, config, owner)
+        source, shift = await _source(parts, config, owner)
         if not source.exists():
             if Config(config)[OPTIONAL]:
                 return Attached()
             raise ValueError(f'Missing source path "{source}" for disk "{device}"')
-        return Attached(mount=_mount(source, config))
+        return Attached(mount=_mount(source, config, shift))
 
     async def detach(self, parts: Parts, device: str, config: Texts, owner: Owner) -> None:
         if not is_root_disk(config) and config.get("pool"):
@@ -123,14 +123,17 @@ def _custom(config: Texts, owner: Owner) -> VolumeId:
     return VolumeId(config["pool"], owner.project, "custom", config["source"])
 
 
-async def _source(parts: Parts, config: Texts, owner: Owner) -> Path:
-    """The directory or file of the host; for a custom volume where it is mounted."""
+async def _source(parts: Parts, config: Texts, owner: Owner) -> tuple[Path, bool]:
+    """The directory or file of the host, and whether its owners are shown shifted.
+
+    Owners in a custom volume lie unshifted on the disk, so that any id map may use it.
+    """
     if config.get("pool"):
-        return await parts.volumes.mount(_custom(config, owner))
-    return Path(config["source"])
+        return await parts.volumes.mount_custom(_custom(config, owner))
+    return Path(config["source"]), Config(config)[SHIFT]
 
 
-def _mount(source: Path, config: Texts) -> MountSpec:
+def _mount(source: Path, config: Texts, shift: bool) -> MountSpec:
     keys = Config(config)
     options = ["rbind" if keys[RECURSIVE] else "bind"]
     if keys[READONLY]:
@@ -138,6 +141,4 @@ def _mount(source: Path, config: Texts) -> MountSpec:
     if keys[PROPAGATE]:
         options.append(keys[PROPAGATE])
     kind: Literal["dir", "file"] = "dir" if stat.S_ISDIR(source.stat().st_mode) else "file"
-    # Owners in a custom volume lie unshifted on the disk, so that any id map may use it.
-    shift = keys[SHIFT] or bool(config.get("pool"))
     return MountSpec(str(source), config["path"].lstrip("/"), tuple(options), kind, shift=shift)

@@ -44,6 +44,18 @@ async def test_mount_options_are_changed_while_it_is_mounted(tmp_path: Path) -> 
         await driver.destroy()
 
 
+async def test_a_pool_on_a_loop_file_grows(tmp_path: Path) -> None:
+    driver = _driver(tmp_path, {"size": "128MiB"})
+    await driver.create()
+    try:
+        await driver.update({**driver.place.config, "size": "256MiB"})
+        assert (await driver.space()).total == 256 * 1024 * 1024
+        with pytest.raises(errors.Internal, match="cannot be shrunk"):
+            await driver.update({**driver.place.config, "size": "64MiB"})
+    finally:
+        await driver.destroy()
+
+
 async def test_subvolumes_of_a_container_go_with_it(tmp_path: Path) -> None:
     driver = _driver(tmp_path, {"size": "128MiB"})
     await driver.create()

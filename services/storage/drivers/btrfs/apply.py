@@ -166,9 +166,25 @@ class BtrfsDriver(TreeDriver):
             await subvolumes.delete(folder)
 
     async def update(self, config: Mapping[str, str]) -> None:
+        size = Config(config)[keys.SIZE]
+        if size != Config(self.place.config)[keys.SIZE]:
+            await self._grow(size)
         options = Config(config)[keys.MOUNT_OPTIONS]
         if options != self.options:
             await Command("mount", "-o", f"remount,{options}", "--", str(self.place.path)).run()
+
+    async def _grow(self, size: int) -> None:
+        """A larger loop file, and the file system in it. Idempotent."""
+        if not self.on_loop:
+            raise errors.Internal("Only a pool on a loop file of its own has a size")
+        file = self.loop_file(self.place)
+        if size < file.stat().st_size:
+            raise errors.Internal("Pool cannot be shrunk")
+        os.truncate(file, size)
+        mounted = host.mounted_at(self.place.path)
+        if mounted is not None and mounted.source.startswith("/dev/loop"):
+            await Command("losetup", "-c", mounted.source).run()
+        await Command("btrfs", "filesystem", "resize", "max", str(self.place.path)).run()
 
     # Volumes.
 
