@@ -47,7 +47,7 @@ def sources() -> Path:
         if done.returncode != 0:
             pytest.skip(f"PyPI does not give us pylxd's sources: {done.stderr[-300:]}")
         with tarfile.open(next(cache.glob(f"pylxd-{wanted}.tar.gz"))) as archive:
-            archive.extractall(cache, filter="data")
+            archive.extractall(cache, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
     return folder
 
 
