@@ -82,8 +82,8 @@ def manifests(kept: dict[str, dict[str, bytes]], nats_addresses: tuple[str, ...]
     authority = Authority.of(kept["nubibus-authority"]) if "nubibus-authority" in kept else Authority.fresh()
     found = [_secret("nubibus-authority", {"ca.crt": _pem(authority.certificate), "ca.key": _key_pem(authority.key)})]
     passwords = kept.get("nubibus-nats") or {
-        "password": secrets.token_urlsafe(32).encode(),
-        "subscriber-password": secrets.token_urlsafe(32).encode(),
+        "password": _password(),
+        "subscriber-password": _password(),
     }
     found.append(_secret("nubibus-nats", passwords))
     found.append(_secret("nubibus-server", kept.get("nubibus-server") or server_certificate()))
@@ -91,6 +91,11 @@ def manifests(kept: dict[str, dict[str, bytes]], nats_addresses: tuple[str, ...]
         addresses = nats_addresses if part == "nats" else ()
         found.append(_secret(f"nubibus-tls-{part}", authority.issue(part, names, addresses)))
     return found
+
+
+def _password() -> bytes:
+    """A word that nats-server's configuration reads as a string: one that begins with digits could be a number or a date."""
+    return f"p{secrets.token_hex(32)}".encode()
 
 
 def read(path: Path) -> dict[str, dict[str, bytes]]:

@@ -170,7 +170,8 @@ def played(directory: Path, tag: str) -> Iterator[Deployment]:
 def scenario(claims: Claims, deployment: Deployment) -> None:
     remote = deployment.remote()
     image = prepare(remote)
-    claims.tell("an instance is launched", launch(remote, "c1", image)["status"] == "Success")
+    launched = launch(remote, "c1", image)
+    claims.tell("an instance is launched", launched["status"] == "Success", launched.get("err", ""))
     claims.tell("its command ends with its exit code", ran(remote, "c1") == 7)
     rights.check(claims.tell, deployment)
     for what in ("gateway", "control", "images", "instances", "storage", "network", "nats"):

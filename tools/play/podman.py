@@ -40,13 +40,19 @@ class Podman:
     env: dict[str, str] = field(default_factory=environment)
     pods: dict[str, tuple[Pod, str]] = field(default_factory=dict)
 
-    def run(self, *arguments: str, text: str | None = None, check: bool = True) -> str:
-        done = subprocess.run(
-            [*LIMITED, "podman", *arguments], input=text, env=self.env, capture_output=True, text=True
-        )
+    def run(self, *arguments: str, text: str | None = None, check: bool = True, host_pid: bool = False) -> str:
+        """What podman printed. `host_pid` is how a pod gets the node's processes: 4.3 passes over hostPID in a manifest."""
+        env = self._with_host_pids() if host_pid else self.env
+        done = subprocess.run([*LIMITED, "podman", *arguments], input=text, env=env, capture_output=True, text=True)
         if check and done.returncode:
             raise RuntimeError(f"podman {' '.join(arguments)}: {done.stderr.strip()}")
         return done.stdout
+
+    def _with_host_pids(self) -> dict[str, str]:
+        given = Path(self.env["CONTAINERS_CONF"])
+        changed = given.with_name("containers-host-pid.conf")
+        changed.write_text('[containers]\npidns = "host"\n' + given.read_text())
+        return {**self.env, "CONTAINERS_CONF": str(changed)}
 
     def open(self) -> None:
         """An empty store of pods (what an earlier play left is removed) and the network."""
@@ -76,7 +82,7 @@ class Podman:
             fresh.rename(path)
         where = ["--network", "host"] if pod.host_network else ["--network", NETWORK, "--ip", address]
         self.pods[pod.name] = (pod, address)
-        self.run("kube", "play", "--quiet", *where, "-", text=yaml.safe_dump(pod.manifest))
+        self.run("kube", "play", "--quiet", *where, "-", text=yaml.safe_dump(pod.manifest), host_pid=pod.host_pid)
 
     def containers(self, pod: str) -> dict[str, int]:
         """The pids of a pod's running containers by their name in the manifest."""

@@ -4,6 +4,7 @@ What is translated, and why:
 - Deployment, StatefulSet, DaemonSet: their pod templates become pods, one a replica (podman knows no StatefulSet and
   no DaemonSet, and scaling and rolling changes are what the play itself does);
 - emptyDir and volume claims: host paths below the play's directory, owned as fsGroup says (podman 4.3 has neither);
+- the node's /var/lib/nubibus: a directory of the play's, so that a server of the machine's own is left alone;
 - Secrets: host paths too, with the mode that the manifest gives (4.3 cannot read a Secret manifest);
 - fieldRef and $(NAME) in environment values: their values (podman resolves neither);
 - names of Services: hostAliases, for there is no Service;
@@ -23,6 +24,7 @@ from typing import Any
 from tools.render import Manifest
 
 WORKLOADS = {"Deployment", "StatefulSet", "DaemonSet"}
+STATE = "/var/lib/nubibus"
 REFERENCE = re.compile(r"\$\(([A-Z_]+)\)")
 
 
@@ -43,6 +45,7 @@ class Pod:
     workload: str
     manifest: Manifest
     host_network: bool
+    host_pid: bool
     probes: dict[str, dict[str, Manifest]]
     owned: dict[Path, int] = field(default_factory=dict)
     files: dict[Path, tuple[bytes, int, int]] = field(default_factory=dict)
@@ -69,7 +72,7 @@ class Translation:
         spec = copy.deepcopy(manifest["spec"]["template"]["spec"])
         name = f"{workload}-{number}"
         host = bool(spec.get("hostNetwork"))
-        pod = Pod(name, workload, {}, host, {})
+        pod = Pod(name, workload, {}, host, bool(spec.get("hostPID")), {})
         fields = {
             "metadata.name": name,
             "spec.nodeName": self.node.name,
@@ -145,13 +148,21 @@ class Translation:
         volumes = []
         for volume in [*spec.get("volumes", []), *claims]:
             if "hostPath" in volume:
-                volumes.append(volume)
+                volumes.append(self._of_the_node(pod, volume))
                 continue
             path = self.node.directory / "volumes" / pod.name / volume["name"]
             pod.owned[path] = owner
             self._fill(pod, volume, path, owner)
             volumes.append({"name": volume["name"], "hostPath": {"path": str(path), "type": "Directory"}})
         spec["volumes"] = volumes
+
+    def _of_the_node(self, pod: Pod, volume: Manifest) -> Manifest:
+        """Paths of the node stay, but for Nubibus' own directory, which is the play's."""
+        if volume["hostPath"]["path"] != STATE:
+            return volume
+        path = self.node.directory / "node"
+        pod.owned[path] = 0
+        return {"name": volume["name"], "hostPath": {"path": str(path), "type": "Directory"}}
 
     def _fill(self, pod: Pod, volume: Manifest, path: Path, owner: int) -> None:
         if "secret" in volume:
