@@ -7,6 +7,7 @@ linux/if_link.h.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import socket
 import struct
@@ -33,6 +34,7 @@ ADDRESS = struct.Struct("=BBBBI")
 ATTRIBUTE = struct.Struct("=HH")
 COUNTERS = struct.Struct("=8Q")  # rx/tx packets, rx/tx bytes, rx/tx errors, rx/tx dropped
 BUFFER = 65536
+MOST = 1000  # links or addresses that are read of one namespace: a container may make as many as it likes
 SHOWN = frozenset((IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINKINFO, IFLA_STATS64))
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -113,10 +115,17 @@ class Route:
         self._socket.close()
 
     def links(self) -> list[Link]:
+        """The first `MOST` of them; when there are more, nothing else can be asked of this socket."""
         return [_link(body) for body in self._ask(RTM_GETLINK, DUMP, LINK.pack(0, 0, 0, 0, 0))]
 
     def link(self, name: str) -> Link | None:
-        return next((link for link in self.links() if link.name == name), None)
+        wanted = LINK.pack(0, 0, 0, 0, 0) + _attribute(IFLA_IFNAME, name.encode() + b"\0")
+        try:
+            return next(map(_link, self._ask(RTM_GETLINK, ACK, wanted)), None)
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            return None
 
     def addresses(self) -> list[Address]:
         return [
@@ -156,6 +165,8 @@ class Route:
                         raise OSError(number, os.strerror(number))
                     return found
                 found.append(body)
+                if len(found) >= MOST:
+                    return found
 
 
 def _attribute(kind: int, value: bytes) -> bytes:

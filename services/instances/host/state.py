@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 FRESH = 0.9  # seconds that a reading of many is good for
+MOST_MOUNTINFO = 256 * 1024  # bytes
 FEW = 4  # so many are read anew each time
 NO_HWADDR = "00:00:00:00:00:00"
 NONE = {"usage": 0, "usage_peak": 0, "swap_usage": 0, "swap_usage_peak": 0}
@@ -172,8 +172,8 @@ def network_state(init: Watched) -> dict[str, Any]:
 
 
 def _network(init: Watched) -> tuple[list[Link], list[Address]]:
-    with suppress(OSError), inside(init), Route() as route:
-        return route.links(), route.addresses()
+    with suppress(OSError), inside(init), Route() as links, Route() as addresses:
+        return links.links(), addresses.addresses()
     return [], []
 
 
@@ -283,7 +283,7 @@ def file_systems(init: Watched) -> list[tuple[str, str, str, int, int, int]]:
         root = init.open("root", os.O_PATH | os.O_DIRECTORY)
         try:
             seen: set[str] = set()
-            for line in Path(f"/proc/{init.pid}/mountinfo").read_text().splitlines():
+            for line in _mounts(init.pid):
                 before, _, after = line.partition(" - ")
                 fields, (kind, source, *_) = before.split(), after.split()
                 point = fields[4].encode().decode("unicode_escape")
@@ -295,6 +295,13 @@ def file_systems(init: Watched) -> list[tuple[str, str, str, int, int, int]]:
         finally:
             os.close(root)
     return found
+
+
+def _mounts(pid: int) -> list[str]:
+    """Lines of mountinfo, up to a bound: a container may mount as often as it likes."""
+    with open(f"/proc/{pid}/mountinfo", "rb") as file:
+        data = file.read(MOST_MOUNTINFO)
+    return data[: data.rfind(b"\n") + 1].decode(errors="replace").splitlines()
 
 
 def _file_system(root: int, kind: str, source: str, point: str) -> tuple[str, str, str, int, int, int]:
