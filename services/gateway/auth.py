@@ -7,9 +7,11 @@ today.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from typing import Any
 
+import msgspec
 from cryptography import x509
 
 from chassis import errors
@@ -86,6 +88,35 @@ def valid_today(certificate: x509.Certificate) -> bool:
 
 def not_authorized() -> errors.Forbidden:
     return errors.Forbidden("not authorized")
+
+
+def refuse_foreign_projects(caller: Caller, body: bytes) -> None:
+    """Raise Forbidden for a body that names a project which a restricted caller may not see, wherever in it.
+
+    One place for every way to reach into another project: as the source of a copy, as the target of a move, and what comes later.
+    """
+    if caller.admin or caller.projects is None:
+        return
+    try:
+        found = msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        return  # the service says what is wrong with it
+    for project in projects_in(found):
+        if not caller.may_see(project):
+            raise not_authorized()
+
+
+def projects_in(found: Any) -> Iterator[str]:
+    """Values of every field named "project", at any depth."""
+    if isinstance(found, dict):
+        for name, value in found.items():
+            if name.lower() == "project" and isinstance(value, str) and value:  # Go reads names without regard to case
+                yield value
+            else:
+                yield from projects_in(value)
+    elif isinstance(found, list):
+        for value in found:
+            yield from projects_in(value)
 
 
 def authorize(caller: Caller, permission: str, path: str, project: str | None, *, open_metrics: bool = False) -> None:

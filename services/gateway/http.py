@@ -18,7 +18,7 @@ import structlog
 from chassis import errors, rpc
 from chassis.calls import Call
 from services.gateway import cors, encode, streams
-from services.gateway.auth import Trust, authorize, not_authorized
+from services.gateway.auth import Trust, authorize, not_authorized, refuse_foreign_projects
 from services.gateway.candid import Candid, Needed
 from services.gateway.configuration import Configuration
 from services.gateway.encode import Response
@@ -150,7 +150,9 @@ class App:
             return await streams.upload(route, request, parameters, call)
         message = fill(route, request, parameters)
         if wants_body(route):
-            message.body = await request.body()  # type: ignore[attr-defined]
+            body = await request.body()
+            refuse_foreign_projects(request.caller, body)
+            message.body = body  # type: ignore[attr-defined]
         if method.server_streams:
             return await streams.download(method, message, call)
         found = await rpc.call(method.service, method.name, message, timeout=UNARY, context=call)

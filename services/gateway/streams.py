@@ -17,6 +17,7 @@ from chassis.calls import Call
 from chassis.contracts import Method
 from gen.nubibus.rest.v1 import rest_pb2
 from services.gateway import encode
+from services.gateway.auth import refuse_foreign_projects
 from services.gateway.encode import Response
 from services.gateway.requests import ClientGone, Request, fill, wants_body
 from services.gateway.routes import Route
@@ -75,7 +76,9 @@ async def upload(route: Route, request: Request, parameters: tuple[str, ...], ca
     message = fill(route, request, parameters)
     streamed = request.content_type.partition(";")[0].strip().lower() in STREAMED or not wants_body(route)
     if not streamed:
-        message.body = await request.body()  # type: ignore[attr-defined]
+        body = await request.body()
+        refuse_foreign_projects(request.caller, body)
+        message.body = body  # type: ignore[attr-defined]
     frames = _frames(method.request, route.frame, message, request, streamed)
     try:
         found = await rpc.call(method.service, method.name, frames, timeout=_FOR_EVER, context=call)

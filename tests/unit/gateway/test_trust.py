@@ -127,6 +127,31 @@ async def test_a_restricted_client(world: World, me: Identity) -> None:
     await store.stop()
 
 
+async def test_a_restricted_client_reaches_into_no_other_project(world: World, me: Identity) -> None:
+    store, port = await served(world)
+    await trust(store, me, restricted=True, projects=("blue",))
+    await world.gateway.store.refresh()
+
+    async def create(body: bytes) -> int:
+        path, headers = "/1.0/instances?project=blue", {"Content-Type": "application/json"}
+        return (await world.ask("POST", path, body, headers, port=port, identity=me)).status
+
+    assert await create(b'{"name":"c","source":{"type":"copy","source":"x"}}') == 200
+    assert await create(b'{"name":"c","source":{"type":"copy","source":"x","project":"blue"}}') == 200
+    for body in (
+        b'{"name":"c","source":{"type":"copy","source":"x","project":"green"}}',
+        b'{"name":"c","source":{"type":"copy","source":"x","PROJECT":"green"}}',
+        b'{"name":"c","source":[{"project":"green"}]}',
+        b'{"name":"c","pro\\u006aect":"green"}',
+    ):
+        assert await create(body) == 403
+    moved = await world.ask(
+        "PUT", "/1.0/instances/c/state?project=blue", b'{"project":"green"}', port=port, identity=me
+    )
+    assert moved.status == 403
+    await store.stop()
+
+
 async def test_certificates_that_are_not_valid_today(world: World, tmp_path: Path) -> None:
     store, port = await served(world)
     for name, days, since in (("old", -1, 3), ("young", 30, -2)):
