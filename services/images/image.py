@@ -28,7 +28,7 @@ from services.images.parts import Parts
 from services.images.sagas import deleting, importing, publishing
 from services.images.shelf import Found, sees_all, url
 from services.images.source import publication, publication_args, read_source
-from services.images.upload import pieces, receive
+from services.images.upload import pieces, receive, told_apart
 
 JSON_BODY = 1024 * 1024  # bytes
 
@@ -160,11 +160,10 @@ class Images:
         if not sees_all(call.caller, request.project):
             raise errors.Forbidden("not authorized")
         project = self.shelf.project(request.project)
-        content_type = request.content_type.strip().lower()
-        body = pieces(frames)
-        if content_type.startswith(("application/octet-stream", "multipart/form-data")):
-            return await self._upload(request, project, body)
-        return await self._publish(await _whole(body), request.project or "default")
+        json, body = await told_apart(request.content_type, pieces(frames))
+        if json:
+            return await self._publish(await _whole(body), request.project or "default")
+        return await self._upload(request, project, body)
 
     async def _upload(
         self, request: image_pb2.CreateImageRequest, project: str, body: AsyncIterator[bytes]

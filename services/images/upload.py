@@ -27,6 +27,23 @@ async def pieces(frames: AsyncIterator[image_pb2.CreateImageFrame]) -> AsyncIter
         yield frame.data
 
 
+async def told_apart(content_type: str, body: AsyncIterator[bytes]) -> tuple[bool, AsyncIterator[bytes]]:
+    """Whether a body is JSON, and the body. As with LXD, what is not said to be JSON and does not look like it is an image."""
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == "application/json":
+        return True, body
+    if kind in ("application/octet-stream", "multipart/form-data"):
+        return False, body
+    first = await anext(body, b"")
+
+    async def whole() -> AsyncIterator[bytes]:
+        yield first
+        async for piece in body:
+            yield piece
+
+    return first.lstrip()[:1] == b"{", whole()
+
+
 async def receive(body: AsyncIterator[bytes], content_type: str, incoming: Incoming) -> Received:
     """Take the whole body. When it breaks off, whoever waits for it is cancelled or it raises; nothing is left then."""
     received = Received()

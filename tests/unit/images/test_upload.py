@@ -12,7 +12,7 @@ from chassis import errors
 from services.images.files import Files
 from services.images.multipart import Begin, Form, boundary_of
 from services.images.sagas.importing import read_headers
-from services.images.upload import receive
+from services.images.upload import receive, told_apart
 
 TYPE = "multipart/form-data; boundary=BB"
 
@@ -151,3 +151,20 @@ def test_headers() -> None:
         "aliases": ({"name": "one"}, {"name": "two"}),
     }
     assert read_headers({})["profiles"] == ("default",)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "data", "json"),
+    [
+        ("application/json", b"x", True),
+        ("application/octet-stream", b"{}", False),
+        ("", b' {"source": 1}', True),
+        ("", b"\x1f\x8b", False),
+        ("application/x-www-form-urlencoded", b"BZh", False),
+        ("", b"", False),
+    ],
+)
+async def test_json_and_images_are_told_apart(content_type: str, data: bytes, json: bool) -> None:
+    found, rest = await told_apart(content_type, body(data, 4))
+    assert found is json
+    assert b"".join([piece async for piece in rest]) == data
