@@ -93,9 +93,10 @@ class Exposition:
         lines: dict[str, dict[str, list[str]]] = {}
         for key in sorted(samples):
             ours = lines.setdefault(key.project, {})
-            base = f'name="{key.name}",project="{_escaped(key.project)}",type="container"'
+            base = f'name="{key.name}",project="{_escaped(key.project)}"'
             for name, labels, value in _lines(samples[key]):
-                joined = ",".join(sorted([*(labels.split(",") if labels else ()), *base.split(",")]))
+                type_ = "" if name in FILESYSTEM else ',type="container"'  # LXD gives file systems none
+                joined = f"{labels},{base}{type_}" if labels else f"{base}{type_}"
                 ours.setdefault(name, []).append(f"{name}{{{joined}}} {_number(value)}")
         self._lines, self._taken = lines, time.monotonic()
 
@@ -119,7 +120,7 @@ def _lines(sample: Any) -> Iterator[Line]:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace(",", "_")
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 def _number(value: float) -> str:
