@@ -99,7 +99,7 @@ def test_an_instance_that_does_not_stop_is_killed_after_its_timeout(own: World, 
     own_server.shut_down()
     took = time.monotonic() - begin
 
-    assert 1.5 < took < 20  # with the default of 30 s it would take longer
+    assert 1.5 < took < 28  # with the default of 30 s it would take longer
     assert not Path(f"/proc/{pid}").exists()
     own_server.start()
     running(own, name)  # it ran when the host went down, so it runs again
