@@ -62,8 +62,7 @@ class Scene:
     # For the scenes.
 
     def make(self, subject: Subject, *, start: bool = False) -> None:
-        answer = subject.api.request("POST", "/1.0/instances", self.body(subject))
-        subject.api.wait(answer, DEADLINE)
+        subject.api.post("/1.0/instances", self.body(subject))
         if start:
             subject.api.wait(self.act(subject, "start"), DEADLINE)
 
@@ -215,7 +214,7 @@ class ProfileChange(Scene):
     def prepare(self, subject: Subject) -> None:
         subject.api.post("/1.0/profiles", {"name": self.other})
         body = {**self.body(subject), "profiles": [self.other]}
-        subject.api.wait(subject.api.request("POST", "/1.0/instances", body), DEADLINE)
+        subject.api.post("/1.0/instances", body)
         subject.api.wait(self.act(subject, "start"), DEADLINE)
 
     def ask(self, subject: Subject) -> Answer:
