@@ -40,6 +40,7 @@ class Request:
         self.peer: Peer = scope["state"]["peer"]
         self.caller = Caller()
         self.gone = False
+        self.refused: errors.Fault | None = None  # what is wrong with a body that is being streamed
 
     @cached_property
     def headers(self) -> dict[str, str]:
@@ -89,18 +90,18 @@ class Request:
     async def body(self, most: int = LARGEST_BODY) -> bytes:
         """The whole body. Raises TooLarge beyond `most` bytes."""
         if _number(self.headers.get("content-length", ""), 0) > most:
-            raise _too_large(most)
+            raise too_large(most)
         parts: list[bytes] = []
         size = 0
         async for piece in self.pieces():
             size += len(piece)
             if size > most:
-                raise _too_large(most)
+                raise too_large(most)
             parts.append(piece)
         return b"".join(parts)
 
 
-def _too_large(most: int) -> errors.TooLarge:
+def too_large(most: int) -> errors.TooLarge:
     return errors.TooLarge(f"The request body is larger than {most} bytes")
 
 

@@ -19,7 +19,7 @@ from gen.nubibus.rest.v1 import rest_pb2
 from services.gateway import encode
 from services.gateway.auth import refuse_foreign_projects
 from services.gateway.encode import Response
-from services.gateway.requests import ClientGone, Request, fill, wants_body
+from services.gateway.requests import LARGEST_BODY, ClientGone, Request, fill, too_large, wants_body
 from services.gateway.routes import Route
 
 SHORT = 128 * 1024  # bytes up to which a body is sent with its length
@@ -85,8 +85,43 @@ async def upload(route: Route, request: Request, parameters: tuple[str, ...], ca
     except (asyncio.CancelledError, errors.Fault):
         if request.gone:  # the call was cancelled because the body broke off
             raise ClientGone from None
+        if request.refused is not None:  # or because it is refused
+            raise request.refused from None
         raise
     return encode.answer(found)
+
+
+async def _looked_through(request: Request) -> AsyncIterator[bytes]:
+    """The body; one of a restricted client that begins like JSON is read whole first, for it may name another project."""
+    pieces = request.pieces()
+    if request.caller.projects is None:
+        async for piece in pieces:
+            yield piece
+        return
+    begun = b""
+    async for piece in pieces:
+        begun += piece
+        start = begun.lstrip()
+        if start and not start.startswith(b"{"):
+            break
+        if len(begun) > LARGEST_BODY:
+            break
+    _accept(request, begun)
+    if begun:
+        yield begun
+    async for piece in pieces:
+        yield piece
+
+
+def _accept(request: Request, begun: bytes) -> None:
+    """Raise and keep what is wrong with a body: gRPC makes a mere cancellation of what its request iterator raises."""
+    try:
+        if len(begun) > LARGEST_BODY and begun.lstrip().startswith(b"{"):
+            raise too_large(LARGEST_BODY)
+        refuse_foreign_projects(request.caller, begun)
+    except errors.Fault as fault:
+        request.refused = fault
+        raise
 
 
 async def _frames(
@@ -97,7 +132,7 @@ async def _frames(
     if not streamed:
         return
     pending = bytearray()
-    async for piece in request.pieces():
+    async for piece in _looked_through(request):
         if not pending and len(piece) >= PIECE:
             yield frame(**{data_name: piece})
             continue

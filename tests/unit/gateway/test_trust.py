@@ -149,6 +149,16 @@ async def test_a_restricted_client_reaches_into_no_other_project(world: World, m
         "PUT", "/1.0/instances/c/state?project=blue", b'{"project":"green"}', port=port, identity=me
     )
     assert moved.status == 403
+    path, headers = "/1.0/instances/c/files?project=blue&path=/x", {"Content-Type": "application/octet-stream"}
+    for body, status in (
+        (b'{"source":{"project":"green"}}', 403),
+        (b' \n{"source":{"project":"blue"}}', 200),
+        (b"\x1f\x8b" * 1_000_000, 200),
+        (b"", 200),
+    ):
+        assert (await world.ask("POST", path, body, headers, port=port, identity=me)).status == status
+        if status == 200:
+            assert world.instances.received == body
     await store.stop()
 
 
