@@ -22,9 +22,12 @@ import msgspec
 OLDEST = (2, 12)
 MAX_PAYLOAD = 8 * 1024 * 1024
 STREAM = "LOG"  # as in chassis.log, which must not be imported here: the supervisor starts quickly
-# In a namespace whose mounts reach nobody else (which a chroot cannot have), or else without.
+# In a namespace whose mounts reach nobody else (which a chroot cannot have), or else without. It begins with all mounts of the host:
+# those of storage pools are let go of, or they would keep their devices busy when the pools have long been deleted.
 _MOUNT = """\
-mount --make-rprivate / 2>/dev/null && mount -t tmpfs -o mode=0700,size=64m nubibus "$1" 2>/dev/null; shift; exec "$@"\
+mount --make-rprivate / 2>/dev/null && {
+  sed -n 's|^[^ ]* \\([^ ]*/storage-pools/[^ ]*\\) .*|\\1|p' /proc/mounts | while read -r pool; do umount -l "$pool"; done
+} 2>/dev/null && mount -t tmpfs -o mode=0700,size=64m nubibus "$1" 2>/dev/null; shift; exec "$@"\
 """
 _START = """\
 if unshare --mount --propagation unchanged true 2>/dev/null; then
