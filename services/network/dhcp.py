@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,9 @@ class Host:
 
     @property
     def dns_name(self) -> str:
-        return self.instance if self.project == "default" else f"{self.instance}.{self.project}"
+        """Its name within the network's domain; what a DNS name cannot have becomes a hyphen."""
+        name = self.instance if self.project == "default" else f"{self.instance}.{self.project}"
+        return re.sub(r"[^A-Za-z0-9_.-]", "-", name)
 
 
 def host_line(host: Host, dns_mode: str) -> str:

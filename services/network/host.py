@@ -28,6 +28,7 @@ class Host:
         self.directory = directory.resolve()
         self.server = hashlib.sha256(str(self.directory).encode()).hexdigest()[:6]
         self.networks = self.directory / "networks"
+        self.rules: dict[str, str] = {}  # nftables' table -> what this process made of it
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="host")
 
     @cached_property

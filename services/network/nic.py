@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from chassis import errors
@@ -202,6 +202,10 @@ class Nics:
             raise errors.Internal(str(fault)) from None
 
     def _wanted(self, asked: Asked, addresses: tuple[str, str]) -> plan.Wanted:
+        owner = f"{asked.nic.project}/{asked.nic.instance}/{asked.nic.device}"
+        return replace(self._planned(asked, addresses), owner=owner)
+
+    def _planned(self, asked: Asked, addresses: tuple[str, str]) -> plan.Wanted:
         device = asked.nic.config
         if asked.nictype == "p2p":
             return plan.p2p(device, host_name=asked.host_name, hwaddr=asked.hwaddr)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -33,6 +35,7 @@ from services.network.dhcp import Host
 
 T = TypeVar("T", bound=msgspec.Struct)
 DEFAULT = "default"
+MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 ON_PARENT = ("bridged", "macvlan", "ipvlan", "physical", "routed", "sriov")
 
 
@@ -48,7 +51,9 @@ class Nic:
 
     @property
     def hwaddr(self) -> str:
-        return (self.config.get("hwaddr") or self.volatile.get("hwaddr", "")).lower()
+        """The MAC address, "" if it has none (yet)."""
+        text = (self.config.get("hwaddr") or self.volatile.get("hwaddr", "")).lower()
+        return text if MAC.fullmatch(text) else ""
 
     @property
     def host_name(self) -> str:
@@ -63,9 +68,16 @@ class Nic:
 
     def dhcp(self) -> Host:
         """What DHCP should know of it; "none" is no address."""
-        fixed = {name: self.config.get(f"{name}.address", "") for name in ("ipv4", "ipv6")}
-        found = {name: "" if text == "none" else text for name, text in fixed.items()}
-        return Host(self.project, self.instance, self.device, self.hwaddr, found["ipv4"], found["ipv6"])
+        ipv4, ipv6 = (_address(self.config.get(f"ipv{version}.address", ""), version) for version in (4, 6))
+        return Host(self.project, self.instance, self.device, self.hwaddr, ipv4, ipv6)
+
+
+def _address(text: str, version: int) -> str:
+    """The text if it is one address, else "": it goes into a file of dnsmasq, wherever it comes from."""
+    try:
+        return text if ipaddress.ip_address(text).version == version else ""
+    except ValueError:
+        return ""
 
 
 def is_nic(device: Mapping[str, str]) -> bool:

@@ -45,12 +45,18 @@ def _waits(host: Host, link: Link, wanted: Wanted) -> bool:
 
 
 def _is_ours(host: Host, link: Link, wanted: Wanted) -> bool:
-    """A crash may have come between making a link and giving it its alias: then its drawn name tells."""
-    return host.made(link) or _waits(host, link, wanted) or bool(DRAWN.fullmatch(link.name))
+    """Whether this very nic was made here. A crash may have come between making a link and giving it its alias: then its name tells."""
+    if link.alias:
+        return link.alias == alias_of(host, wanted)
+    return _waits(host, link, wanted) and bool(DRAWN.fullmatch(link.name) or wanted.kind == "veth")
+
+
+def alias_of(host: Host, wanted: Wanted) -> str:
+    return f"{host.alias} nic {wanted.owner}".strip()[:255]
 
 
 def _make(host: Host, wanted: Wanted) -> None:
-    alias = f"{host.alias} nic"
+    alias = alias_of(host, wanted)
     common: dict[str, Any] = {"mtu": wanted.mtu} if wanted.mtu else {}
     if wanted.kind == "macvlan":
         parent = parent_index(host, wanted.parent)
@@ -114,15 +120,18 @@ def _route(host: Host, wanted: Wanted, gone: Iterable[Route]) -> None:
 
 def detach(host: Host, wanted: Wanted) -> None:
     """Remove it; what is gone already is no error, and what another made is left alone."""
+    link = host.links.get(wanted.host_name)
+    if link is not None and not _is_ours(host, link, wanted):
+        return
     shaping.remove(host, wanted.host_name)
     if wanted.host_addresses:
         routed.unsettle(host, wanted)
-    link = host.links.get(wanted.host_name)
-    if link is not None and _is_ours(host, link, wanted):
+    if link is not None:
         host.links.delete(wanted.host_name)
-    by = host.links.get(wanted.route_by) if wanted.bridge else None
-    for route in wanted.routes if by is not None else ():
-        host.links.del_route(by.index, route)  # type: ignore[union-attr]
+    if wanted.bridge and wanted.routes and host.links.exists(wanted.route_by):
+        by = host.links.index(wanted.route_by)
+        for route in wanted.routes:
+            host.links.del_route(by, route)
     if wanted.filter:
         table = firewall.table_name(host.server, wanted.host_name)
         nftables.run(nftables.removing(filters.FAMILY, table))

@@ -43,6 +43,7 @@ class Wanted:
     egress: int = 0
     filter: Filter | None = None
     host_addresses: tuple[str, ...] = ()
+    owner: str = ""  # project, instance and device: whose name in the link's alias keeps others away from it
     proxies: tuple[str, ...] = ()  # addresses that the host answers for on the parent
     probes: tuple[str, ...] = ()  # addresses that nobody on the parent's segment may have
     guest: Guest = Guest()

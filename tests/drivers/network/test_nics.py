@@ -64,6 +64,17 @@ async def test_a_name_of_somebody_else_is_refused(bridge: Host) -> None:
     assert "mine0" in await links(bridge)
 
 
+async def test_the_nic_of_another_instance_is_refused_and_left_alone(bridge: Host) -> None:
+    first = replace(bridged(), owner="default/c1/eth0")
+    await bridge.run(apply.attach, first)
+    index = (await links(bridge))[first.host_name]["ifindex"]
+    second = replace(bridged(), owner="default/c2/eth0")
+    with pytest.raises(FileExistsError):
+        await bridge.run(apply.attach, second)
+    await bridge.run(apply.detach, second)
+    assert (await links(bridge))[first.host_name]["ifindex"] == index
+
+
 async def test_a_missing_bridge_is_named(host: Host) -> None:
     with pytest.raises(LookupError, match='Parent device "br0" doesn\'t exist'):
         await host.run(apply.attach, bridged())

@@ -9,6 +9,7 @@ import pytest
 from chassis.keys import Config
 from services.network import dhcp
 from services.network.drivers.bridge import dnsmasq
+from services.network.usage import Nic
 
 FILES = dhcp.Files(Path("/d/networks/nb0"))
 
@@ -78,6 +79,14 @@ def test_hosts_are_named_as_lxd_names_them() -> None:
 
 def test_a_host_without_address_and_name_has_no_file() -> None:
     assert dhcp.hosts([dhcp.Host("default", "c1", "eth0", "00:16:3e:00:00:01")], "dynamic") == {}
+
+
+def test_nothing_that_is_no_name_or_address_gets_into_a_hosts_file() -> None:
+    nic = Nic(
+        "de,fault\n", "c1", "eth0", {"type": "nic", "ipv4.address": "1.2.3.4\n5"}, {"hwaddr": "00:16:3e:00:00:01"}
+    )
+    assert dhcp.hosts([nic.dhcp()], "managed")[nic.dhcp().file] == "00:16:3e:00:00:01,c1.de-fault-\n"
+    assert Nic("default", "c1", "eth0", {"hwaddr": "00:16:3e:00:00:01,x"}, {}).hwaddr == ""
 
 
 def test_a_device_name_cannot_leave_the_directory() -> None:
