@@ -61,23 +61,25 @@ class Wires:
 
 async def carry(executed: Executed, wires: Wires) -> int:
     """Run the command's input and output over its websockets until it ends. Its exit code."""
-    tasks = [asyncio.create_task(_steer(executed, wires.sockets["control"]), name="exec control")]
-    outputs = []
-    if "1" in wires.wanted:
-        tasks.append(asyncio.create_task(_feed(executed, wires.sockets["0"]), name="exec input"))
-        outputs.append(asyncio.create_task(_drain(executed.stdout, wires.sockets["1"]), name="exec output"))
-        outputs.append(asyncio.create_task(_drain(executed.stderr, wires.sockets["2"]), name="exec errors"))
-    else:
-        tasks.append(asyncio.create_task(_feed(executed, wires.sockets["0"]), name="exec input"))
-        outputs.append(asyncio.create_task(_drain(executed.stdout, wires.sockets["0"]), name="exec output"))
+    ended = asyncio.Event()
+    sockets = wires.sockets
+    pairs = [(executed.stdout, "1"), (executed.stderr, "2")] if "1" in wires.wanted else [(executed.stdout, "0")]
+    inputs = [
+        asyncio.create_task(_steer(executed, sockets["control"]), name="exec control"),
+        asyncio.create_task(_feed(executed, sockets["0"]), name="exec input"),
+    ]
+    outputs = [
+        asyncio.create_task(_drain(end, sockets[name], ended), name=f"exec output {name}") for end, name in pairs
+    ]
     try:
         code = await executed.wait()
-        await asyncio.wait(outputs, timeout=GRACE)
+        ended.set()
+        await asyncio.wait(outputs)  # a slow client gets everything; one that goes away ends its output
         return code
     finally:
-        for task in (*tasks, *outputs):
+        for task in (*inputs, *outputs):
             task.cancel()
-        await asyncio.gather(*tasks, *outputs, return_exceptions=True)
+        await asyncio.gather(*inputs, *outputs, return_exceptions=True)
         executed.close()
         wires.done.set()
 
@@ -110,9 +112,27 @@ async def _feed(executed: Executed, socket: Socket) -> None:
     executed.close_stdin()
 
 
-async def _drain(descriptor: int | None, socket: Socket) -> None:
-    """What the command writes, to the client; then the mark that there is no more."""
+async def _drain(descriptor: int | None, socket: Socket, ended: asyncio.Event) -> None:
+    """What the command writes, to the client; then the mark that there is no more.
+
+    Children that outlive the command may hold its output open: then what comes within `GRACE` seconds after its end is the last of it.
+    """
     with suppress(Gone):
-        while descriptor is not None and (data := await read_some(descriptor)):
+        while descriptor is not None and (data := await _next(descriptor, ended)):
             await socket.send(data)
         await socket.end_of_output()
+
+
+async def _next(descriptor: int, ended: asyncio.Event) -> bytes:
+    """What is there to be read; empty at the end of it, or when the command has ended and nothing more comes."""
+    reading = asyncio.ensure_future(read_some(descriptor))
+    end = asyncio.ensure_future(ended.wait())
+    try:
+        await asyncio.wait((reading, end), return_when=asyncio.FIRST_COMPLETED)
+        if not reading.done():
+            await asyncio.wait((reading,), timeout=GRACE)
+        return reading.result() if reading.done() else b""
+    finally:
+        reading.cancel()
+        end.cancel()
+        await asyncio.gather(reading, end, return_exceptions=True)

@@ -62,8 +62,8 @@ def attached_of(journal: Journal) -> dict[str, Attached]:
     return {device: msgspec.convert(found, Attached) for device, found in journal.items()}
 
 
-def spec_of(member: Member, volume: Path, journal: Journal) -> Spec:
-    """What the host layer starts."""
+def spec_of(member: Member, volume: Path, journal: Journal, identity: Mapping[str, str]) -> Spec:
+    """What the host layer starts. `identity` are the keys of its id map."""
     attached = attached_of(journal).values()
     nics: tuple[NicSpec, ...] = tuple(found.nic for found in attached if found.nic is not None)
     mounts: tuple[MountSpec, ...] = tuple(found.mount for found in attached if found.mount is not None)
@@ -74,39 +74,34 @@ def spec_of(member: Member, volume: Path, journal: Journal) -> Spec:
         volume=volume,
         config=member.expanded.config,
         architecture=member.value.architecture,
-        idmap=idmap_of(member),
+        idmap=_idmap(identity.get(volatile.IDMAP_NEXT.name)),
         nics=nics,
         mounts=mounts,
     )
 
 
-def idmap_of(member: Member) -> IdMap | None:
-    """The id map that it starts with, as volatile.idmap.next has it; None for a privileged one."""
-    if Config(member.expanded.config)[security.PRIVILEGED]:
-        return None
-    return IdMap.from_json(member.value.config.get(volatile.IDMAP_NEXT.name) or NO_IDMAP)
+def is_privileged(member: Member) -> bool:
+    return Config(member.expanded.config)[security.PRIVILEGED]
+
+
+def _idmap(text: str | None) -> IdMap | None:
+    """The map that a volatile key holds; None for none, which means the host's own ids."""
+    return IdMap.from_json(text) if text and text != NO_IDMAP else None
 
 
 def running_idmap(member: Member) -> IdMap | None:
     """The id map that it runs with."""
-    text = member.value.config.get(volatile.IDMAP_CURRENT.name) or NO_IDMAP
-    return None if text == NO_IDMAP else IdMap.from_json(text)
+    return _idmap(member.value.config.get(volatile.IDMAP_CURRENT.name))
 
 
-def disk_idmap(member: Member) -> IdMap | None:
-    """The id map that its files have on disk; None when they have the ids that the instance sees (idmapped mounts shift them)."""
-    text = member.value.config.get(volatile.LAST_IDMAP.name) or NO_IDMAP
-    return None if text == NO_IDMAP else IdMap.from_json(text)
-
-
-def started_config(config: dict[str, str], journal: Journal) -> dict[str, str]:
-    """The local configuration of an instance that has been started with these devices."""
+def started_config(config: dict[str, str], journal: Journal, identity: Mapping[str, str]) -> dict[str, str]:
+    """The local configuration of an instance that has been started with these devices and this id map."""
     for device, attached in attached_of(journal).items():
         config = volatile.with_device(config, device, attached.volatile)
-    running = config.get(volatile.IDMAP_NEXT.name, NO_IDMAP)
     changed = {
         **config,
-        volatile.IDMAP_CURRENT.name: running,
+        **identity,
+        volatile.IDMAP_CURRENT.name: identity.get(volatile.IDMAP_NEXT.name, NO_IDMAP),
         volatile.LAST_POWER.name: "RUNNING",
     }
     changed.pop(volatile.APPLY_TEMPLATE.name, None)

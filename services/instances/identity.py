@@ -11,6 +11,7 @@ from services.instances.host import idmap
 from services.instances.host.idmap import IdMap
 from services.instances.keys import security, volatile
 from services.instances.parts import Parts
+from services.instances.roster import Member
 
 NONE = "[]"
 ARCHITECTURE = platform.machine()
@@ -34,6 +35,19 @@ def next_idmap(parts: Parts, project: str, name: str, config: Mapping[str, str])
         return {volatile.IDMAP_BASE.name: "0", volatile.IDMAP_NEXT.name: NONE}
     base = found.base if is_true(config.get(security.IDMAP_ISOLATED.name, "")) else 0
     return {volatile.IDMAP_BASE.name: str(base), volatile.IDMAP_NEXT.name: found.to_json()}
+
+
+def at_start(parts: Parts, member: Member) -> dict[str, str]:
+    """The same for an instance that starts: what it has while that fits its expanded configuration, which a profile may have changed."""
+    value = member.value
+    config = dict(member.expanded.config)
+    kept = value.config.get(volatile.IDMAP_NEXT.name, NONE)
+    base = value.config.get(volatile.IDMAP_BASE.name, "0")
+    if is_true(config.get(security.IDMAP_ISOLATED.name, "")) and base != "0" and kept != NONE:
+        length = IdMap.from_json(kept).ranges[0].length
+        if int(config.get(security.IDMAP_SIZE.name) or idmap.ISOLATED_LENGTH) == length:
+            config.setdefault(security.IDMAP_BASE.name, base)
+    return next_idmap(parts, value.project, value.name, config)
 
 
 def _taken(parts: Parts, project: str, name: str) -> Iterator[IdMap]:

@@ -28,7 +28,7 @@ def context(member: Member) -> dict[str, Any]:
             "name": value.name,
             "type": value.type,
             "architecture": value.architecture,
-            "privileged": "true" if hostside.idmap_of(member) is None else "false",
+            "privileged": "true" if hostside.is_privileged(member) else "false",
             "ephemeral": "true" if value.ephemeral else "false",
         },
         "config": member.expanded.config,

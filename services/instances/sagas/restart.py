@@ -52,6 +52,7 @@ SAGA = Saga(
         Step("detach", detach, light=True),
         Step("volume", start.mount, light=True),
         Step("templates", start.fill_templates, light=True),
+        Step("ids", start.choose_ids, light=True),
         Step("devices", start.attach, start.detach),
         Step("container", start.run, start.kill),
     ),

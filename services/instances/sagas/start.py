@@ -11,7 +11,7 @@ from typing import Any
 from chassis.errors import BadRequest, Internal
 from chassis.saga import Context, Saga, Step
 from chassis.store import Change
-from services.instances import hostside, templating
+from services.instances import hostside, identity, templating
 from services.instances.devices import nic
 from services.instances.roster import Member
 from services.instances.sagas.subject import now, parts_of, rewrite, subject, tell
@@ -52,6 +52,11 @@ async def fill_templates(ctx: Context) -> None:
     await templating.at_start(parts_of(ctx), subject(ctx), Path(ctx.results["volume"]))
 
 
+async def choose_ids(ctx: Context) -> dict[str, str]:
+    """The keys of the id map that it starts with."""
+    return identity.at_start(parts_of(ctx), subject(ctx))
+
+
 async def attach(ctx: Context) -> hostside.Journal:
     return await hostside.attach(parts_of(ctx), subject(ctx), ctx.args["drawn"])
 
@@ -62,7 +67,7 @@ async def detach(ctx: Context) -> None:
 
 async def run(ctx: Context) -> int:
     """The pid of its init. Running already (an earlier run of this step started it) is as good."""
-    spec = hostside.spec_of(subject(ctx), Path(ctx.results["volume"]), ctx.results["devices"])
+    spec = hostside.spec_of(subject(ctx), Path(ctx.results["volume"]), ctx.results["devices"], ctx.results["ids"])
     return await parts_of(ctx).host.start(spec)
 
 
@@ -71,7 +76,7 @@ async def kill(ctx: Context) -> None:
 
 
 def started(ctx: Context, change: Change) -> None:
-    config = hostside.started_config(subject(ctx).value.config, ctx.results["devices"])
+    config = hostside.started_config(subject(ctx).value.config, ctx.results["devices"], ctx.results["ids"])
     rewrite(ctx, change, config=config, powered=True, last_used_at=now())
     tell(ctx, change, ctx.args["action"])
 
@@ -82,6 +87,7 @@ SAGA = Saga(
         Step("refuse", refuse_running, light=True),
         Step("volume", mount, unmount, light=True),
         Step("templates", fill_templates, light=True),
+        Step("ids", choose_ids, light=True),
         Step("devices", attach, detach),
         Step("container", run, kill),
     ),

@@ -19,6 +19,7 @@ from services.instances.body import InstanceBody
 from services.instances.change import plan, replaced, row_of, settle
 from services.instances.devices import type_of
 from services.instances.devices.device import Owner
+from services.instances.devices.nic import forget_nic
 from services.instances.expansion import Device, DeviceChanges, Devices, Expanded, compare
 from services.instances.keys import volatile
 from services.instances.sagas.subject import known_subject, parts_of, subject, tell
@@ -101,8 +102,14 @@ async def add_devices(ctx: Context) -> Kept:
 
 
 async def take_devices(ctx: Context) -> None:
-    if _runs(ctx):
-        await _unplug(ctx, _changes(ctx).added, drawn=True)
+    if not _runs(ctx):
+        return
+    added = _changes(ctx).added
+    await _unplug(ctx, added, drawn=True)
+    for device, config in added.items():
+        if config.get("type") == "nic":  # what DHCP was told of it goes too: no row will ever say that it is gone
+            owner = _owner(ctx, device, drawn=True)
+            await forget_nic(parts_of(ctx), owner.project, owner.instance, owner.type, device, config, owner.volatile)
 
 
 async def alter_devices(ctx: Context) -> Kept:

@@ -33,13 +33,14 @@ class FakeHost:
         self.nics: set[tuple[Key, str]] = set()
         self.mounts: set[tuple[Key, str]] = set()
         self.limits: dict[Key, dict[str, str]] = {}
-        self.stubborn = False
+        self.specs: dict[Key, Spec] = {}
         self.pid = 1000
 
     def state(self, key: Key) -> Live | None:
         return self.running.get(key)
 
     async def start(self, spec: Spec) -> int:
+        self.specs[spec.key] = spec
         if spec.key not in self.running:
             self.pid += 1
             self.running[spec.key] = Live(self.pid, False, 0.0)
@@ -53,8 +54,6 @@ class FakeHost:
         self.mounts = {mount for mount in self.mounts if mount[0] != key}
 
     async def shutdown(self, key: Key, timeout: float | None = None) -> bool:
-        if self.stubborn:
-            return False
         await self.kill(key)
         return True
 

@@ -285,6 +285,22 @@ async def test_a_profile_with_the_root_disk_in_use_keeps_it(service: Service) ->
         await put_profile(service, "p1")
 
 
+async def test_the_ids_follow_a_profile_at_the_next_start(service: Service) -> None:
+    body = b'{"name":"p1","config":{"security.privileged":"true"}}'
+    await service.profiles.Create(profile_pb2.CreateProfileRequest(body=body), CALL)
+    await service.create("c1", profiles=["p1"])
+    await service.act("c1", "start")
+    assert service.world.host.specs[Key("default", "c1")].idmap is None
+    assert service.row().config["volatile.idmap.current"] == "[]"
+    await put_profile(service, "p1", config={"security.idmap.isolated": "true"})
+    await service.act("c1", "restart", force=True)
+    isolated = service.world.host.specs[Key("default", "c1")].idmap
+    assert isolated is not None
+    assert service.row().config["volatile.idmap.base"] == str(isolated.base)
+    await service.act("c1", "restart", force=True)
+    assert service.world.host.specs[Key("default", "c1")].idmap == isolated, "it keeps the range that it has"
+
+
 async def test_what_uses_a_pool_or_a_network(service: Service) -> None:
     await service.create("c1", devices={**ROOT, "eth0": {"type": "nic", "network": "br0"}})
     change = Change().put(
