@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -94,9 +95,9 @@ class ExecMethods:
         try:
             async with asyncio.timeout(CONNECT):
                 await wires.ready.wait()
-            await self._tell_exec(member, spec.command)
-            executed = await host_exec.execute(self.parts.host, member.key, spec)
-            code = await execution.carry(executed, wires)
+            async with self._told(member, spec):
+                executed = await host_exec.execute(self.parts.host, member.key, spec)
+                code = await execution.carry(executed, wires)
             await self._finish(operation, code)
         except TimeoutError:
             await self.parts.sagas.operations.end(operation, err="Timed out waiting for websockets to connect")
@@ -127,12 +128,12 @@ class ExecMethods:
         else:
             spec = replace(spec, discard=True)
         try:
-            await self._tell_exec(member, spec.command)
-            executed = await host_exec.execute(self.parts.host, member.key, spec)
-            try:
-                code = await executed.wait()
-            finally:
-                executed.close()
+            async with self._told(member, spec):
+                executed = await host_exec.execute(self.parts.host, member.key, spec)
+                try:
+                    code = await executed.wait()
+                finally:
+                    executed.close()
             await self._finish(operation, code, metadata)
         except Fault as fault:
             await self.parts.sagas.operations.end(operation, err=fault.text)
@@ -141,8 +142,14 @@ class ExecMethods:
         found = {**(metadata or {}), "return": code}
         await self.parts.sagas.operations.end(operation, err=FAILURES.get(code, ""), metadata=found)
 
-    async def _tell_exec(self, member: Member, command: Sequence[str]) -> None:
-        await self._tell("instance-exec", member, {"command": list(command)})
+    @asynccontextmanager
+    async def _told(self, member: Member, spec: host_exec.ExecSpec) -> AsyncIterator[None]:
+        """The event of a command is written while the command begins; it is there before the command's end is told."""
+        telling = asyncio.ensure_future(self._tell("instance-exec", member, {"command": list(spec.command)}))
+        try:
+            yield
+        finally:
+            await telling
 
     async def _tell(self, action: str, member: Member, context: dict[str, Any] | None = None, below: str = "") -> None:
         value = member.value
