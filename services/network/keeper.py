@@ -56,7 +56,7 @@ class Keeper:
         self.networks = Converge("networks", self.establish, every=EVERY)
         self.hosts = Converge("DHCP hosts", self.flush_hosts, every=EVERY * 10, settle=0.02)
         self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._pending: dict[str, set[str]] = defaultdict(set)
+        self._pending: dict[str, dict[str, tuple[str, str]]] = defaultdict(dict)
         self._gone: dict[str, set[str]] = defaultdict(set)
         self._down = False
 
@@ -191,22 +191,24 @@ class Keeper:
     # DHCP's view of the nics.
 
     def _instance_changed(
-        self, _: tuple[str, ...], old: Versioned[Instance] | None, new: Versioned[Instance] | None
+        self, key: tuple[str, ...], old: Versioned[Instance] | None, new: Versioned[Instance] | None
     ) -> None:
+        """Only what DHCP must know counts; the cost is the instance's own, however many there are."""
         before, after = self._entries(old), self._entries(new)
         if before == after:
             return
-        for network, file in before.keys() - after.keys():
-            self._pending[network].add(file)
-            self._gone[network].add(before[network, file].hwaddr)
-        for (network, file), nic in after.items():
-            if before.get((network, file)) != nic:
-                self._pending[network].add(file)
+        for (network, file), host in before.items():
+            if (network, file) not in after:
+                self._pending[network][file] = (key[0], key[1])
+                self._gone[network].add(host.hwaddr)
+        for (network, file), host in after.items():
+            if before.get((network, file)) != host:
+                self._pending[network][file] = (key[0], key[1])
         self.hosts.wake()
 
-    def _entries(self, row: Versioned[Instance] | None) -> dict[tuple[str, str], Nic]:
+    def _entries(self, row: Versioned[Instance] | None) -> dict[tuple[str, str], dhcp.Host]:
         nics = self.usage.nics_of(row.value) if row else ()
-        return {(nic.network, nic.dhcp().file): nic for nic in nics if nic.network}
+        return {(nic.network, host.file): host for nic in nics if nic.network and (host := nic.dhcp())}
 
     def _profile_changed(
         self, _: tuple[str, ...], old: Versioned[Profile] | None, new: Versioned[Profile] | None
@@ -216,19 +218,24 @@ class Keeper:
             self.networks.wake()
 
     async def flush_hosts(self) -> None:
-        """Bring the hosts files in line for the nics that changed."""
-        pending, self._pending = self._pending, defaultdict(set)
+        """Bring the hosts files in line for the nics that changed, and give back what those that went have leased."""
+        pending, self._pending = self._pending, defaultdict(dict)
         for network, files in pending.items():
+            gone = self._gone.pop(network, set())
             row = self.usage.networks.get(DEFAULT, network)
             if row is None or row.value.status != CREATED:
                 continue
-            nics = {nic.dhcp().file: nic for nic in self.usage.nics(DEFAULT, network) if nic.hwaddr}
+            nics = {nic.dhcp().file: nic for nic in self._nics_of(set(files.values()), network) if nic.hwaddr}
             async with self.changing(network):
                 reserved = await self.host.run(reservations, network)
                 hosts = [with_reservation(nics[file], reserved) for file in files if file in nics]
                 await self.host.run(_write_hosts, row.value, files, hosts)
-                for hwaddr in self._gone.pop(network, set()) - {nic.hwaddr for nic in nics.values()}:
+                for hwaddr in gone - {nic.hwaddr for nic in nics.values()}:
                     await self.host.run(leases.give_back, row.value, hwaddr)
+
+    def _nics_of(self, instances: set[tuple[str, str]], network: str) -> list[Nic]:
+        rows = [row for key in sorted(instances) if (row := self.usage.instances.get(*key)) is not None]
+        return [nic for row in rows for nic in self.usage.nics_of(row.value) if nic.network == network]
 
     async def write_host(
         self, network: Network, nic: Nic, *, addresses: tuple[str, str] = ("", ""), hwaddr: str = "", gone: bool = False

@@ -26,7 +26,7 @@ from services.network.host import Host
 from services.network.keeper import CREATED, HOST_FAULTS, Keeper, reason
 from services.network.links import Route
 from services.network.nics import addressing, apply, check, keys, plan
-from services.network.usage import DEFAULT, Nic, Usage
+from services.network.usage import DEFAULT, Nic, Usage, hangs_on
 
 EMPTY = rest_pb2.Empty()
 
@@ -58,7 +58,7 @@ class Nics:
 
     async def Attach(self, request: nic_pb2.NicSpec, call: Call) -> nic_pb2.AttachedNic:
         asked = self._asked(request)
-        self._check(asked.nic, asked.network)
+        self._check(asked.nic, asked.network, alone=True)
         addresses = await self._addresses(asked)
         wanted = self._wanted(asked, addresses)
         mtu = await self._attach(asked, wanted)
@@ -108,7 +108,7 @@ class Nics:
     async def Update(self, request: nic_pb2.NicSpec, call: Call) -> rest_pb2.Empty:
         """Nothing happens to a nic that is not attached, but DHCP learns of its addresses."""
         asked = self._asked(request)
-        self._check(asked.nic, asked.network)
+        self._check(asked.nic, asked.network, alone=True)
         addresses = await self._addresses(asked)
         before = self._known(asked.nic)
         gone = plan.routes(Config(before.config)) if before else ()
@@ -168,8 +168,12 @@ class Nics:
         found: Versioned[Network] | None = self.usage.networks.get(DEFAULT, parent) if parent else None
         return found.value if found and found.value.type == "bridge" else None
 
-    def _check(self, nic: Nic, network: Network | None) -> None:
-        others = list(self.usage.nics(network.project, network.name)) if network else self._beside(nic)
+    def _check(self, nic: Nic, network: Network | None, *, alone: bool = False) -> None:
+        """`alone`: only against its instance; nics of others were looked at when it was configured, not at each start."""
+        others = self._beside(nic)
+        if network is not None:
+            everywhere = others if alone else self.usage.nics(network.project, network.name)
+            others = [found for found in everywhere if hangs_on(found.config, network.name)]
         asked = check.Asked(nic.config, network, nic.instance, nic.project, nic.device)
         try:
             check.check(asked, others)
@@ -191,7 +195,9 @@ class Nics:
     async def _addresses(self, asked: Asked) -> tuple[str, str]:
         """The addresses that are the nic's: fixed ones, or ones reserved for it where it may use no other."""
         fixed = asked.nic.dhcp()
-        if asked.network is None or asked.nictype != "bridged":
+        texts = Config(asked.nic.config)
+        filtered = texts[keys.IPV4_FILTERING] or texts[keys.IPV6_FILTERING]
+        if asked.network is None or asked.nictype != "bridged" or not filtered:
             return fixed.ipv4, fixed.ipv6
         taken = {
             nic.config.get("ipv4.address", "") for nic in self.usage.nics(asked.network.project, asked.network.name)
