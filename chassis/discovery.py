@@ -7,8 +7,9 @@ answer is kept for some seconds.
 
 from __future__ import annotations
 
-import asyncio
 import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from chassis import errors
 from chassis.bus import Bus
 
 KEEP = 5.0  # seconds that an announced address is believed
+PATIENCE = 3.0  # seconds for a part that is there and busy; one that is not there is known at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,30 +66,29 @@ class Discovery:
         self.known.pop((part, member), None)
 
     async def _ask(self, part: str, member: str | None) -> str:
-        for info in await self.present(part):
-            if info.metadata.address and member in (None, info.metadata.member):
-                return info.metadata.address
+        async with aclosing(self._answers(f"$SRV.INFO.{part}", PATIENCE)) as answers:
+            async for info in answers:
+                if info.metadata.address and member in (None, info.metadata.member):
+                    return info.metadata.address
         where = f" on member {member}" if member else ""
         raise errors.Unavailable(f"The {part} service is not available{where}")
 
-    async def present(self, part: str = "", wait: float = 0.5) -> list[_Info]:
-        """What answers `$SRV.INFO` (of one part, or all) within `wait` seconds; for one part the first answer
-        suffices.
-        """
+    async def _answers(self, subject: str, wait: float) -> AsyncGenerator[_Info, None]:
+        """Each answer as it comes; ends after `wait` seconds, at once when nobody listens."""
         inbox = self.bus.nats.new_inbox()
-        found: list[_Info] = []
+        deadline = time.monotonic() + wait
         try:
             subscription = await self.bus.nats.subscribe(inbox)
-            await self.bus.nats.publish(f"$SRV.INFO.{part}" if part else "$SRV.INFO", b"", reply=inbox)
             try:
-                async with asyncio.timeout(wait):
-                    async for msg in subscription.messages:
-                        if msg.headers and msg.headers.get("Status") == "503":
-                            break
-                        found.append(msgspec.json.decode(msg.data, type=_Info))
-            except TimeoutError:
-                pass
-            await subscription.unsubscribe()
+                await self.bus.nats.publish(subject, b"", reply=inbox)
+                while (left := deadline - time.monotonic()) > 0:
+                    msg = await subscription.next_msg(left)
+                    if msg.headers and msg.headers.get("Status") == "503":
+                        return
+                    yield msgspec.json.decode(msg.data, type=_Info)
+            except nats.errors.TimeoutError:
+                return
+            finally:
+                await subscription.unsubscribe()
         except nats.errors.Error as error:
             raise errors.Unavailable(f"The message bus is not available: {error}") from None
-        return found

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 PIECE = 65536
+PERIOD = 0.2  # seconds between two looks at readiness
 
 
 @dataclass
@@ -19,10 +20,14 @@ class Balancer:
     address: tuple[str, int]
     backends: Callable[[], list[str]]
     port: int
+    _ready: list[str] = field(default_factory=list)
+    _ended: threading.Event = field(default_factory=threading.Event)
     _turn: itertools.count[int] = field(default_factory=itertools.count)
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
 
     def start(self) -> None:
+        self._ready = self.backends()
+        threading.Thread(target=self._watch, daemon=True).start()
         started = threading.Event()
         threading.Thread(target=self._run, args=(started,), daemon=True).start()
         started.wait(10)
@@ -33,7 +38,13 @@ class Balancer:
         started.set()
         self._loop.run_forever()
 
+    def _watch(self) -> None:
+        """Follows readiness beside the loop, as the endpoints of a Service follow it."""
+        while not self._ended.wait(PERIOD):
+            self._ready = self.backends()
+
     def stop(self) -> None:
+        self._ended.set()
         self._loop.call_soon_threadsafe(self._loop.stop)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -45,8 +56,8 @@ class Balancer:
         await asyncio.gather(_pipe(reader, backend[1]), _pipe(backend[0], writer))
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Tries the ready pods in turn, as kube-proxy's retry of a refused connection does not: the first that accepts."""
-        ready = self.backends()
+        """The first of the ready pods, in turn, that accepts."""
+        ready = self._ready
         begin = next(self._turn)
         for offset in range(len(ready)):
             with suppress(OSError):

@@ -58,6 +58,7 @@ class Reads:
     paths: tuple[str, ...]
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     unretryable: int = 0
+    asked_again: int = 0
     _stop: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
 
@@ -79,12 +80,20 @@ class Reads:
 
     def _once(self, path: str) -> str:
         try:
-            status, _, headers = self.remote.request("GET", path)
+            status, _, headers = self._get(path)
         except (OSError, http.client.HTTPException) as error:
             return type(error).__name__
         if status == 503 and "retry-after" not in headers:
             self.unretryable += 1
         return str(status)
+
+    def _get(self, path: str) -> tuple[int, Json, dict[str, str]]:
+        """A GET that broke before any answer is asked once more, as the clients of Go and of browsers do it by themselves."""
+        try:
+            return self.remote.request("GET", path)
+        except http.client.RemoteDisconnected:
+            self.asked_again += 1
+            return self.remote.request("GET", path)
 
     def failed(self, *paths: str) -> dict[tuple[str, str], int]:
         return {key: n for key, n in self.outcomes.items() if key[1] != "200" and (not paths or key[0] in paths)}
