@@ -9,14 +9,14 @@ from services.images.files import Files
 from services.images.image import Images
 from services.images.last_used import LastUsed
 from services.images.parts import Parts
-from services.images.sagas import deleting, importing, publishing
+from services.images.sagas import deleting, importing, publishing, pulling
 
 
 async def wire(part: service.Part) -> None:
     files = Files(part.directory)
     parts = Parts.of(files, part.store)
     shelf = parts.shelf
-    verbs = (importing.IMPORT, publishing.PUBLISH, deleting.DELETE)
+    verbs = (importing.IMPORT, publishing.PUBLISH, pulling.PULL, deleting.DELETE)
     sagas = Sagas(part.store, part.name, verbs, parts=parts, member=part.member)
     used = LastUsed(part.store, shelf)
 

@@ -25,9 +25,9 @@ from rows.image import IMAGE, Image
 from services.images.export import export
 from services.images.last_used import LastUsed
 from services.images.parts import Parts
-from services.images.sagas import deleting, importing, publishing
+from services.images.sagas import deleting, importing, publishing, pulling
 from services.images.shelf import Found, sees_all, url
-from services.images.source import publication, publication_args, read_source
+from services.images.source import as_args, publication, pull, read_source
 from services.images.upload import pieces, receive, told_apart
 
 JSON_BODY = 1024 * 1024  # bytes
@@ -162,7 +162,7 @@ class Images:
         project = self.shelf.project(request.project)
         json, body = await told_apart(request.content_type, pieces(frames))
         if json:
-            return await self._publish(await _whole(body), request.project or "default")
+            return await self._from_source(await _whole(body), request.project or "default")
         return await self._upload(request, project, body)
 
     async def _upload(
@@ -192,14 +192,18 @@ class Images:
             raise
         return _accepted(accepted)
 
-    async def _publish(self, body: bytes, project: str) -> rest_pb2.Answer:
-        """A JSON body: an image out of an instance, which is busy meanwhile."""
+    async def _from_source(self, body: bytes, project: str) -> rest_pb2.Answer:
+        """A JSON body: an image out of an instance, which is busy meanwhile, or from another server."""
         found = read_source(body)
+        if found.source is not None and found.source.type == "image":
+            fetched = pull(found, self.shelf.project(project))
+            self.shelf.check_profiles(project, [name for name in fetched.profiles if name != "default"])
+            return _accepted(await self.sagas.accept(pulling.PULL, as_args(fetched), project=project))
         default = self.parts.server_config("images.compression_algorithm")
         wanted = publication(found, project, self.shelf.project(project), self.parts, default)
         self.shelf.check_profiles(project, [name for name in wanted.profiles if name != "default"])
         locks = () if "/" in wanted.source else (("instance", project, wanted.source),)
-        accepted = await self.sagas.accept(publishing.PUBLISH, publication_args(wanted), project=project, locks=locks)
+        accepted = await self.sagas.accept(publishing.PUBLISH, as_args(wanted), project=project, locks=locks)
         return _accepted(accepted)
 
     async def Delete(self, request: image_pb2.DeleteImageRequest, call: Call) -> rest_pb2.Answer:

@@ -15,15 +15,23 @@ from chassis.kinds import Versioned
 from rows.instance import Instance
 from services.images.parts import Parts
 from services.images.sagas.publishing import Publication
+from services.images.sagas.pulling import Pull
 
 INSTANCES = ("instance", "container", "virtual-machine", "snapshot")
-REMOTE = ("image", "url")
 
 
 class Source(msgspec.Struct):
     type: str = ""
     name: str = ""
     project: str = ""
+    mode: str = ""
+    server: str = ""
+    protocol: str = ""
+    certificate: str = ""
+    fingerprint: str = ""
+    alias: str = ""
+    secret: str = ""
+    image_type: str = ""
 
 
 class ImagesPost(msgspec.Struct):
@@ -32,20 +40,56 @@ class ImagesPost(msgspec.Struct):
     properties: dict[str, str] | None = None
     profiles: tuple[str, ...] | None = None
     public: bool = False
+    auto_update: bool = False
     filename: str = ""
     compression_algorithm: str = ""
     expires_at: datetime | None = None
 
 
 def read_source(body: bytes) -> ImagesPost:
-    """Raises BadRequest, Internal (LXD's answer to a source of no known type), NotImplementedHere."""
+    """Raises BadRequest, Internal (LXD's answer to a source of no known type), NotImplementedHere for what cannot be done yet."""
     found: ImagesPost = read_body(body, ImagesPost)
     kind = found.source.type if found.source else ""
-    if kind in REMOTE:
-        raise errors.NotImplementedHere(f"Adding an image from a source of type {quote(kind)} is not supported yet")
-    if kind not in INSTANCES:
+    if kind not in (*INSTANCES, "image", "url"):
         raise errors.Internal("Invalid images JSON")
+    assert found.source is not None
+    if kind == "url" or found.source.mode == "push" or found.source.protocol not in ("", "lxd"):
+        what = found.source.protocol or found.source.mode or kind
+        raise errors.NotImplementedHere(f"Adding an image by {quote(what)} is not supported yet")
     return found
+
+
+def pull(found: ImagesPost, image_project: str) -> Pull:
+    """What is to be fetched from another server."""
+    source = found.source
+    assert source is not None
+    if not source.fingerprint and not source.alias:
+        raise errors.BadRequest("must specify one of alias or fingerprint for init from image")
+    if not source.server.startswith("https://"):
+        raise errors.BadRequest(f"Invalid server {quote(source.server)}: must be https://HOST[:PORT]")
+    return Pull(
+        token=uuid.uuid4().hex,
+        project=image_project,
+        server=source.server,
+        certificate=source.certificate,
+        source_project=source.project,
+        secret=source.secret,
+        fingerprint=source.fingerprint,
+        alias=source.alias,
+        public=found.public,
+        auto_update=found.auto_update,
+        filename=found.filename,
+        properties=found.properties or {},
+        profiles=found.profiles if found.profiles is not None else ("default",),
+        aliases=_named(found),
+    )
+
+
+def _named(found: ImagesPost) -> tuple[dict[str, str], ...]:
+    aliases = found.aliases or ()
+    if any(not alias.get("name") for alias in aliases):
+        raise errors.BadRequest("name and target are required")
+    return aliases
 
 
 def publication(found: ImagesPost, project: str, image_project: str, parts: Parts, default: str) -> Publication:
@@ -55,9 +99,7 @@ def publication(found: ImagesPost, project: str, image_project: str, parts: Part
         raise errors.BadRequest("No source provided")
     algorithm = compression.parse(found.compression_algorithm or default or compression.DEFAULT)
     compression.refuse_missing(algorithm)
-    aliases = found.aliases or ()
-    if any(not alias.get("name") for alias in aliases):
-        raise errors.BadRequest("name and target are required")
+    aliases = _named(found)
     instance = instance_of(found.source.name, project, parts).value
     return Publication(
         token=uuid.uuid4().hex,
@@ -85,6 +127,6 @@ def instance_of(source: str, project: str, parts: Parts) -> Versioned[Instance]:
     return row
 
 
-def publication_args(wanted: Publication) -> dict[str, Any]:
+def as_args(wanted: Publication | Pull) -> dict[str, Any]:
     found: dict[str, Any] = msgspec.to_builtins(wanted)
     return found

@@ -1,0 +1,190 @@
+"""An image from another LXD server: fetched, compared with its fingerprint, looked into, and given its name."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from chassis import errors
+from chassis.events import lifecycle
+from chassis.saga import Context, Saga, Step
+from chassis.store import Change
+from rows.image import IMAGE, IMAGE_ALIAS, Image, ImageAlias
+from services.images import remote
+from services.images.files import is_fingerprint
+from services.images.inspection import inspect
+from services.images.parts import Parts
+from services.images.sagas.importing import EPOCH
+from services.images.shelf import url
+from services.images.upload import receive
+
+
+class Pull(msgspec.Struct, frozen=True, kw_only=True):
+    """`source_project` and `secret` are the other server's."""
+
+    token: str
+    project: str
+    server: str
+    certificate: str = ""
+    source_project: str = ""
+    secret: str = ""
+    fingerprint: str = ""
+    alias: str = ""
+    public: bool = False
+    auto_update: bool = False
+    filename: str = ""
+    properties: dict[str, str] = {}
+    profiles: tuple[str, ...] = ("default",)
+    aliases: tuple[dict[str, str], ...] = ()
+
+
+def _pull(ctx: Context) -> Pull:
+    return msgspec.convert(ctx.args, Pull)
+
+
+async def _download(ctx: Context) -> dict[str, Any]:
+    parts: Parts = ctx.parts
+    wanted = _pull(ctx)
+    _refuse_known_aliases(parts, wanted)
+    source = remote.Remote(wanted.server, wanted.certificate, wanted.source_project, wanted.secret)
+    shown = await remote.find(source, wanted.fingerprint, wanted.alias)
+    fingerprint = str(shown.get("fingerprint", ""))
+    if not is_fingerprint(fingerprint):
+        raise errors.Internal(f'"{wanted.server}" does not answer as an LXD server does')
+    known = parts.shelf.images.get(wanted.project, fingerprint)
+    if known is not None:
+        await ctx.update({"fingerprint": fingerprint, "size": str(known.value.size)})
+        return {"known": True, "fingerprint": fingerprint}
+    incoming = parts.files.incoming(wanted.token)
+    incoming.drop()
+    async with remote.download(source, fingerprint) as answer:
+        told = _Progress(ctx, int(shown.get("size") or 0))
+        content_type = answer.headers.get("content-type", "application/octet-stream")
+        received = await receive(told.counting(answer.body), content_type, incoming)
+    if received.failure:
+        raise errors.Internal(received.failure)
+    if incoming.fingerprint != fingerprint:
+        raise errors.Internal(f"Hash does not match: expected {fingerprint}, got {incoming.fingerprint}")
+    rootfs = incoming.rootfs if incoming.split else None
+    found = await asyncio.to_thread(inspect, incoming.meta, rootfs, disk=received.disk)
+    await ctx.update({"fingerprint": fingerprint, "size": str(incoming.size)})
+    return {
+        "known": False,
+        "fingerprint": fingerprint,
+        "size": incoming.size,
+        "split": rootfs is not None,
+        "type": found.type,
+        "architecture": found.architecture,
+        "created": found.created,
+        "expires": found.expires,
+        "filename": str(shown.get("filename") or ""),
+        "properties": {str(k): str(v) for k, v in (shown.get("properties") or found.properties).items()},
+    }
+
+
+class _Progress:
+    """LXD's figures of a download, at most once a second."""
+
+    def __init__(self, ctx: Context, size: int) -> None:
+        self._ctx = ctx
+        self._size = size
+        self._began = self._told = time.monotonic()
+        self._bytes = 0
+
+    async def counting(self, data: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for piece in data:
+            self._bytes += len(piece)
+            if time.monotonic() - self._told >= 1.0:
+                self._tell()
+            yield piece
+
+    def _tell(self) -> None:
+        self._told = time.monotonic()
+        speed = self._bytes / max(self._told - self._began, 0.001)
+        percent = min(100, self._bytes * 100 // self._size) if self._size else 0
+        self._ctx.progress({"download_progress": f"{percent}% ({speed / 1e6:.2f}MB/s)"})
+
+
+def _refuse_known_aliases(parts: Parts, wanted: Pull) -> None:
+    for alias in wanted.aliases:
+        if parts.shelf.aliases.get(wanted.project, alias["name"]) is not None:
+            raise errors.Conflict(f"Alias already exists: {alias['name']}")
+
+
+async def _drop(ctx: Context) -> None:
+    parts: Parts = ctx.parts
+    parts.files.incoming(_pull(ctx).token).drop()
+
+
+async def _place(ctx: Context) -> None:
+    parts: Parts = ctx.parts
+    found = ctx.results["download"]
+    if not found["known"]:
+        parts.files.place(_pull(ctx).token, found["fingerprint"])
+
+
+async def _take_back(ctx: Context) -> None:
+    parts: Parts = ctx.parts
+    found = ctx.results.get("download")
+    if found and not parts.shelf.anywhere(found["fingerprint"]):
+        parts.files.take_back(found["fingerprint"])
+
+
+def _finish(ctx: Context, change: Change) -> None:
+    parts: Parts = ctx.parts
+    wanted, found = _pull(ctx), ctx.results["download"]
+    _refuse_known_aliases(parts, wanted)
+    known = parts.shelf.images.get(wanted.project, found["fingerprint"])
+    image = known.value if known is not None else _image(wanted, found)
+    if known is None:
+        change.put(IMAGE, image, expect=0)
+        location = url(image.fingerprint, image.project)
+        context, requestor = {"type": image.type}, ctx.operation.requestor
+        event = lifecycle("image-created", location, project=image.project, context=context, requestor=requestor)
+        change.event(event)
+    for alias in wanted.aliases:
+        named = ImageAlias(
+            project=image.project,
+            name=alias["name"],
+            target=image.fingerprint,
+            description=alias.get("description", ""),
+            type=image.type,
+        )
+        change.put(IMAGE_ALIAS, named, expect=0)
+
+
+def _image(wanted: Pull, found: dict[str, Any]) -> Image:
+    source = {"alias": wanted.alias, "certificate": wanted.certificate, "protocol": "lxd", "server": wanted.server}
+    return Image(
+        project=wanted.project,
+        fingerprint=found["fingerprint"],
+        type=found["type"],
+        architecture=found["architecture"],
+        filename=wanted.filename or found["filename"],
+        size=found["size"],
+        split=found["split"],
+        public=wanted.public,
+        auto_update=wanted.auto_update,
+        properties={**found["properties"], **wanted.properties},
+        profiles=wanted.profiles,
+        update_source={**source, "image_type": found["type"]} if wanted.alias else None,
+        created_at=datetime.fromtimestamp(found["created"], UTC),
+        expires_at=datetime.fromtimestamp(found["expires"], UTC) if found["expires"] else EPOCH,
+        uploaded_at=datetime.now(UTC),
+    )
+
+
+PULL = Saga(
+    "image.pull",
+    steps=(
+        Step("download", _download, _drop, interruptible=True),
+        Step("place", _place, _take_back),
+    ),
+    description="Downloading image",
+    finish=_finish,
+)
