@@ -70,6 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--all", action="store_true", help="every case; docs/reliability.md gets the matrix")
     choice.add_argument("--bounded", action="store_true", help="the share that ./test runs")
+    choice.add_argument("--names", type=Path, metavar="FILE", help="cases whose names stand in a file, a line each")
     choice.add_argument("--only", metavar="PATTERN", help="cases whose name matches, as 'instance.start:* x owner'")
     parser.add_argument(
         "--record", type=Path, metavar="FILE", help="append each outcome to this file, as a line of JSON"
@@ -85,6 +86,9 @@ def main(arguments: list[str] | None = None) -> int:
     cases = bounded() if options.bounded else every()
     if options.only:
         cases = [case for case in cases if fnmatch.fnmatch(case.name, options.only)]
+    if options.names:
+        wanted = set(options.names.read_text().splitlines())
+        cases = [case for case in cases if case.name in wanted]
     if options.list:
         print("\n".join(case.name for case in cases))
         return 0
