@@ -56,7 +56,8 @@ def status(options: argparse.Namespace) -> int:
     """One line a process; 1 when the server does not run or a process is missing."""
     told = ask(options.dir, {"do": "status"})
     print(f"{'PART':<12}{'PID':>8}{'UP':>10}{'RESTARTS':>10}{'MEMORY':>10}  LAST EXIT")
-    for part in told["parts"]:
+    own = {"name": "supervisor", "pid": told["pid"], "seconds": told["seconds"], "restarts": 0, "last_exit": ""}
+    for part in [own, *told["parts"]]:
         memory = f"{_memory(part['pid']) / 1e6:.0f} MB" if part["pid"] else "-"
         print(
             f"{part['name']:<12}{part['pid'] or '-':>8}{_age(part['seconds']):>10}{part['restarts']:>10}{memory:>10}"

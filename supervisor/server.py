@@ -38,6 +38,7 @@ class Supervisor:
     shutting_down: bool = False
     url: str = ""
     warmth: Warmth | None = None
+    started_at: float = field(default_factory=time.monotonic)
 
     def say(self, text: str) -> None:
         """One line in the foreground's output and in D/log/supervisor.log."""
@@ -147,7 +148,11 @@ class Supervisor:
         writer.close()
 
     async def _status(self, _part: str) -> dict[str, Any]:
-        return {"pid": os.getpid(), "parts": [child.status() for child in self.children.values()]}
+        return {
+            "pid": os.getpid(),
+            "seconds": time.monotonic() - self.started_at,
+            "parts": [child.status() for child in self.children.values()],
+        }
 
     async def _restart(self, part: str) -> dict[str, Any]:
         self.children[part].kill(signal.SIGTERM)
