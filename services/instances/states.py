@@ -14,8 +14,8 @@ from chassis import documents
 from chassis.errors import Fault
 from services.instances.document import status_of
 from services.instances.expansion import root_disk
-from services.instances.host import state as host_state
 from services.instances.host.spec import Key
+from services.instances.host.state import sample
 from services.instances.keys import volatile
 from services.instances.parts import Parts
 from services.instances.roster import Member
@@ -67,7 +67,7 @@ class States:
         stale = [member for member in members if self._sampled.get(member.key, (0.0, {}))[0] < now - FRESH]
         if stale:
             names = {member.key: _host_names(member) for member in stale}
-            fresh = await host_state.sample(self.parts.host, [member.key for member in stale], names)
+            fresh = await sample(self.parts.host, [member.key for member in stale], names)
             taken = time.monotonic()
             self._sampled = {key: kept for key, kept in self._sampled.items() if kept[0] > now - FRESH}
             self._sampled |= {key: (taken, sample) for key, sample in fresh.items()}

@@ -193,6 +193,22 @@ async def test_a_forced_stop_overtakes_a_clean_one(service: Service) -> None:
     assert not service.row().powered
 
 
+async def test_a_forced_stop_overtakes_a_restart_that_waits(service: Service) -> None:
+    await service.create("c1")
+    await service.act("c1", "start")
+
+    async def never(key: Key, timeout: float | None = None) -> bool:
+        await asyncio.sleep(3600)
+        return False
+
+    service.world.host.shutdown = never  # type: ignore[method-assign]
+    restarting = await service.put_state("c1", "restart", timeout=3000)
+    assert await service.act("c1", "stop", force=True) == ""
+    assert await service.done(restarting) == ""
+    assert not service.row().powered
+    assert service.told()[-2:] == ["instance-restarted", "instance-stopped"]
+
+
 @pytest.mark.extension("container_protection_delete")
 async def test_a_protected_one_is_not_deleted(service: Service) -> None:
     await service.create("c1", config={"security.protection.delete": "true"})
