@@ -60,6 +60,16 @@ class Status:
             self._lines.put_nowait(None)
 
 
+def _is_ended(channel: socket.socket) -> bool:
+    """Whether the process at the other end is gone; it never says anything there."""
+    try:
+        return channel.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
 def _folder_of_binding() -> str:
     found = importlib.util.find_spec(BINDING)
     if found is not None and found.origin is not None:
@@ -110,14 +120,14 @@ class Starter:
         Given a second time when the starter process died before it could fork a child. The pipe is closed if the wait is cancelled.
         """
         for _ in range(2):
-            process = self._process
+            channel = self._channel
             status = await self.submit(job, fds)
             try:
                 line = await status.line()
             except BaseException:
                 status.close()
                 raise
-            if line is not None or process is None or process.poll() is None:
+            if line is not None or (channel is not None and channel is self._channel and not _is_ended(channel)):
                 break
         return status, line or ""
 
