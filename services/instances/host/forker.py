@@ -171,6 +171,19 @@ def run(job: Job, fds: list[int]) -> None:
     os._exit(code)
 
 
+def be_ordinary() -> None:
+    """What the service is given for itself must not be handed on to every container."""
+    os.chdir("/")
+    os.umask(0o022)
+    try:
+        with open("/proc/self/oom_score_adj", "r+") as file:
+            if int(file.read()) < 0:
+                file.seek(0)
+                file.write("0")
+    except OSError:
+        pass
+
+
 def plain_signals() -> None:
     """What is ignored here would be ignored by an init or a command as well, and a shell could not even trap it."""
     for number in range(1, signal.NSIG):
@@ -226,7 +239,7 @@ def main() -> None:
     sys.meta_path.clear()
     os.environ.clear()
     os.environ["PATH"] = SAFE_PATH
-    os.chdir("/")
+    be_ordinary()
     signal.signal(signal.SIGCHLD, reap)
     gc.collect()
     gc.freeze()
