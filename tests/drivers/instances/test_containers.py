@@ -1,5 +1,7 @@
 """Containers on the real kernel: their life, their limits, their devices, and how they outlive the service."""
 
+# long: one world serves all of these tests, and what a reader compares stands together.
+
 from __future__ import annotations
 
 import asyncio

@@ -1,5 +1,7 @@
 """Operations: acceptance, locks, websockets, tokens, ends; on the log in memory."""
 
+# long: one world serves all of these tests, and what a reader compares stands together.
+
 from __future__ import annotations
 
 import asyncio

@@ -1,5 +1,7 @@
 """The service on a log in memory, with a host, storage, network and images that are made up: what follows from what."""
 
+# long: one world serves all of these tests, and what a reader compares stands together.
+
 from __future__ import annotations
 
 import asyncio
