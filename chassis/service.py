@@ -38,6 +38,7 @@ from nats.aio.msg import Msg
 from chassis import debug, errors, logs, probes, retention, rpc
 from chassis.bus import Bus
 from chassis.clock import now
+from chassis.copies import Copies
 from chassis.store import Store
 
 VERSION = "5.0.2"
@@ -225,6 +226,7 @@ async def serve(name: str, wire: Wire, settings: Settings) -> None:
         loop.add_signal_handler(number, part.stop)
     try:
         await wire(part)
+        part.keep(Copies(settings.directory, name, part.store, part.bus).keep, "copies of rows")
         await part.run()
     finally:
         logs.announce_on(None)

@@ -72,6 +72,10 @@ class Store:
             self._mirrors[kind.name] = Mirror(kind)
         return self._mirrors[kind.name]
 
+    def mirrors(self, prefix: str) -> list[Mirror[Any]]:
+        """Those that were asked for, of kinds whose name begins so."""
+        return [mirror for name, mirror in self._mirrors.items() if name.startswith(prefix)]
+
     async def start(self) -> None:
         """Follow the log; returns when everything that is in it has been read."""
         await self.log.ready()

@@ -67,6 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("part", nargs="?", default="")
     made.add_argument("-f", "--follow", action="store_true", help="go on showing what comes")
     made.add_argument("-n", "--lines", type=int, default=50, help="how many of the last lines (now 50)")
+    made = command("recover", _run_recover, "rebuild a lost log from what lies on this node; asks before it writes")
+    made.add_argument("--yes", action="store_true", help="do not ask")
     _init(command("init", _run_init, "configure a new server: storage, network, default profile"))
     return parser
 
@@ -87,6 +89,12 @@ def _init(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--storage-pool", default="", help="pool to use or create")
     parser.add_argument("--trust-password", default="", help="password with which clients are added")
+
+
+def _run_recover(options: argparse.Namespace) -> int:
+    from cli import recover  # brings the bus's client
+
+    return recover.run(options)
 
 
 def _run_init(options: argparse.Namespace) -> int:

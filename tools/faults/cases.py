@@ -15,6 +15,7 @@ from tools.faults.scenes import Scene
 from tools.faults.subject import BUS, DEADLINE, STARTER, Subject, pause
 
 OWNER = "owner"
+UNANSWERED = "503: whether it was done is not known"
 SETTLE = 30.0  # seconds in which converging tasks must have put right what a kill left
 
 
@@ -132,12 +133,18 @@ class Player:
         asking.start()
         self._strike(case, scene, pid, asking)
         asking.join(DEADLINE)
-        outcome.ended = self._ended(scene, asking, known) if scene.durable else self._answered(scene, asking)
-        check = scene.achieved if outcome.ended == "Success" else scene.undone
-        if left := _settled(lambda: check(subject)):
+        outcome.ended = self._ended(scene, asking, known) if scene.durable else self._answered(asking)
+        if left := _settled(lambda: self._problem(scene, outcome.ended)):
             raise Broken(f"after {outcome.ended}: {left}")
         if case.undoing and outcome.ended == "Success":
             raise Broken("it was to fail and succeeded")
+
+    def _problem(self, scene: Scene, ended: str) -> str:
+        """What is not as an operation that ended so must leave it."""
+        if ended == "Success":
+            return scene.achieved(self.subject)
+        problem = scene.undone(self.subject)
+        return problem and scene.achieved(self.subject) if ended == UNANSWERED else problem
 
     def _strike(self, case: Case, scene: Scene, pid: int, asking: Asking) -> None:
         """Wait for the point and kill the victim there."""
@@ -158,16 +165,15 @@ class Player:
         subject.wait_replaced(case.victim, struck)
         subject.reached.unlink()
 
-    def _answered(self, scene: Scene, asking: Asking) -> str:
-        """How a change without an operation ended. A client that got no answer finds it done or not done, nothing between."""
+    def _answered(self, asking: Asking) -> str:
+        """How a change without an operation ended. A client without an answer finds it done or not done, nothing between."""
         answer = asking.answer
         if answer is not None and answer.status in (200, 201):
             return "Success"
         self.subject.wait_ready()
-        lost = answer is None or answer.status in (0, 503)  # nobody can tell what became of it
-        if lost and not _settled(lambda: scene.achieved(self.subject) and scene.undone(self.subject)):
-            return "Failure (no answer)" if scene.achieved(self.subject) else "Success"
-        return f"Failure ({answer.error if answer is not None and answer.body else 'no answer'})"
+        if answer is None or answer.status in (0, 503):
+            return UNANSWERED
+        return f"Failure ({answer.error})"
 
     def _ended(self, scene: Scene, asking: Asking, known: set[str]) -> str:
         """How the operation ended, asked under the id that was accepted."""

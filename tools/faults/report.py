@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.faults.cases import Case, Outcome
+from tools.faults.cases import UNANSWERED, Case, Outcome
 
 BEGIN, END = "<!-- matrix: written by tools/faults --all -->", "<!-- end of the matrix -->"
 
@@ -29,6 +29,8 @@ def matrix(outcomes: Sequence[Outcome]) -> str:
 def _cell(outcome: Outcome) -> str:
     if outcome.broken:
         return f"**{outcome.broken[:120].replace('|', '/')}**"
+    if outcome.ended == UNANSWERED:
+        return "ok, unanswered"
     return "ok" if outcome.ended == "Success" else "ok, undone"
 
 

@@ -114,11 +114,20 @@ class BtrfsDriver(TreeDriver):
             case Subvolume(path):
                 await subvolumes.create(path)
             case MountDevice(source, target, options, loop):
-                target.mkdir(mode=0o711, exist_ok=True)
-                await host.mount(source, target, "-t", "btrfs", "-o", f"loop,{options}" if loop else options)
+                await self._mount(source, target, "-t", "btrfs", "-o", f"loop,{options}" if loop else options)
             case MountFolder(source, target):
-                target.mkdir(mode=0o711, exist_ok=True)
-                await host.mount(source, target, "--bind")
+                await self._mount(source, target, "--bind")
+
+    @staticmethod
+    async def _mount(source: str | Path, target: Path, *options: str) -> None:
+        """A mount point that nothing could be mounted on is not left: its pool may be on its way out."""
+        target.mkdir(mode=0o711, exist_ok=True)
+        try:
+            await host.mount(source, target, *options)
+        except BaseException:
+            with suppress(OSError):
+                target.rmdir()
+            raise
 
     @staticmethod
     def _make_loop_file(path: Path, size: int) -> None:
