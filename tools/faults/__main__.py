@@ -6,13 +6,15 @@ import argparse
 import fnmatch
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from tools.faults import report
 from tools.faults.cases import Case, Outcome, Player, cases_of
-from tools.faults.scenes import of_sagas
+from tools.faults.scenes import Scene, of_sagas
 from tools.faults.subject import subject
 from tools.faults.unsaga import without_sagas
+from tools.faults.volumes import of_volumes
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
 
@@ -38,8 +40,12 @@ BOUNDED = (
 )
 
 
+def scenes() -> list[Callable[[], Scene]]:
+    return [*of_sagas(), *of_volumes(), *without_sagas()]
+
+
 def every() -> list[Case]:
-    return [case for make in (*of_sagas(), *without_sagas()) for case in cases_of(make)]
+    return [case for make in scenes() for case in cases_of(make)]
 
 
 def bounded() -> list[Case]:
