@@ -58,7 +58,7 @@ def test_without_a_rule_nothing_leaves_but_dhcp_and_dns(world: World, neighbour:
     name = guest(world, bridge.name)
     assert not reaches(world, name, neighbour.address)
     assert not reaches(world, name, bridge.gateway)
-    assert world.run(name, "nslookup", f"{name}.lxd", bridge.gateway).code == 0
+    eventually(lambda: world.run(name, "nslookup", f"{name}.lxd", bridge.gateway).code == 0)
     world.api.patch(f"/1.0/networks/{bridge.name}", {"config": {"security.acls": ""}})
     eventually(lambda: reaches(world, name, neighbour.address))
 

@@ -60,7 +60,7 @@ def test_an_outside_address_leads_to_one_instance_and_a_port_of_it_to_another(
     eventually(lambda: says(22) == f"{default}-22")
     eventually(lambda: says(8080) == f"{web}-80")
     eventually(lambda: says(9001) == f"{web}-7001")
-    neighbour.run("ping", "-c", "1", "-W", "3", listen)
+    neighbour.run("ping", "-c", "5", "-W", "3", listen)
     world.api.delete(path(bridge, listen))
     assert not [found for found in rules(bridge.name, "prerouting", "output") if listen in found]
 

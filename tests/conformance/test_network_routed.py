@@ -123,7 +123,7 @@ def test_a_limit_of_a_routed_nic_can_change_while_it_runs(world: World, street: 
     before = counter(near, "tx_bytes")
     world.api.patch(f"/1.0/instances/{name}", {"devices": {"eth0": {**device, "limits.ingress": "20Mbit"}}})
     assert "rate 20Mbit" in host("tc", "class", "show", "dev", near)
-    assert reached(machine, ADDRESS)
+    eventually(lambda: reached(machine, ADDRESS))
     assert counter(near, "tx_bytes") > before
 
 
