@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from chassis import service
+from chassis.converge import Converge
+from chassis.kinds import Versioned
 from chassis.sagas import Sagas
+from rows.image import Image
 from services.images.alias import Aliases
 from services.images.files import Files
 from services.images.image import Images
 from services.images.last_used import LastUsed
 from services.images.parts import Parts
-from services.images.sagas import deleting, importing, publishing, pulling
+from services.images.refresh import LOOK, AutoUpdate
+from services.images.sagas import deleting, importing, publishing, pulling, refreshing
 
 
 async def wire(part: service.Part) -> None:
     files = Files(part.directory)
     parts = Parts.of(files, part.store)
     shelf = parts.shelf
-    verbs = (importing.IMPORT, publishing.PUBLISH, pulling.PULL, deleting.DELETE)
+    verbs = (importing.IMPORT, publishing.PUBLISH, pulling.PULL, refreshing.REFRESH, deleting.DELETE)
     sagas = Sagas(part.store, part.name, verbs, parts=parts, member=part.member)
     used = LastUsed(part.store, shelf)
 
@@ -27,9 +31,17 @@ async def wire(part: service.Part) -> None:
             str(operation.args.get("token", "")) for operation in unfinished if sagas.operations.mine(operation)
         )
 
+    def forget(_key: tuple[str, ...], old: Versioned[Image] | None, new: Versioned[Image] | None) -> None:
+        """The files of an image go with the last row that names them, whichever verb removed it."""
+        if old is not None and new is None and not shelf.anywhere(old.value.fingerprint):
+            files.take_back(old.value.fingerprint)
+
+    shelf.images.watch(forget)
+    updates = Converge("refresh images", AutoUpdate(parts, sagas).look, every=LOOK)
     part.before_ready(prepare)
     part.before_ready(sagas.start)
     part.keep(used.writing.run, "write when images were used")
+    part.keep(updates.run, "refresh images")
     part.at_end(sagas.stop)
     part.serve(Images(part.store, parts, sagas, used), Aliases(part.store, shelf))
 

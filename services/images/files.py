@@ -111,6 +111,11 @@ class Files:
         if not self.meta(fingerprint).exists():
             raise errors.Internal("The upload is gone")
 
+    def require(self, fingerprint: str) -> None:
+        """Raises Internal if an image's files are gone, before a row says that they are there."""
+        if not self.meta(fingerprint).exists():
+            raise errors.Internal("The image was deleted meanwhile")
+
     def take_back(self, fingerprint: str) -> None:
         """Remove an image's files. Idempotent."""
         with suppress(FileNotFoundError):

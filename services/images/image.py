@@ -25,6 +25,7 @@ from rows.image import IMAGE, Image
 from services.images.export import export
 from services.images.last_used import LastUsed
 from services.images.parts import Parts
+from services.images.refresh import refresh
 from services.images.sagas import deleting, importing, publishing, pulling
 from services.images.shelf import Found, sees_all, url
 from services.images.source import as_args, publication, pull, read_source
@@ -216,6 +217,10 @@ class Images:
             locks=(("image", "", image.fingerprint),),
         )
         return _accepted(accepted)
+
+    async def Refresh(self, request: image_pb2.GetImageRequest, call: Call) -> rest_pb2.Answer:
+        image = self.shelf.one(request.project, request.fingerprint).value
+        return _accepted(await refresh(self.sagas, image))
 
     # Editing.
 

@@ -133,3 +133,29 @@ def test_a_server_that_is_not_there_is_told(world: World, project: str) -> None:
 def test_a_source_without_an_image_is_refused(world: World, https: str, project: str) -> None:
     refusal = world.api.refusal("POST", f"/1.0/images?project={project}", {"source": source(world, https)})
     assert refusal.text == "must specify one of alias or fingerprint for init from image"
+
+
+@pytest.mark.extension("image_force_refresh")
+def test_an_image_is_fetched_anew_when_its_alias_leads_to_another(world: World, https: str, project: str) -> None:
+    first, name, own = world.image({"mine": unique("x")}, **{"X-LXD-public": "1"}), unique("al"), unique("al")
+    world.finally_do(lambda: world.gone(f"/1.0/images/aliases/{name}"))
+    world.api.post("/1.0/images/aliases", {"name": name, "target": first})
+    pulled(world, project, source(world, https, alias=name), auto_update=True)
+    world.finally_do(lambda: world.gone(f"/1.0/images/aliases/{own}?project={project}"))
+    world.api.post(f"/1.0/images/aliases?project={project}", {"name": own, "target": first})
+    same = world.api.post(f"/1.0/images/{first}/refresh?project={project}")
+    assert same["metadata"]["refreshed"] is False
+    second = world.image({"mine": unique("x")}, **{"X-LXD-public": "1"})
+    world.api.put(f"/1.0/images/aliases/{name}", {"target": second})
+    world.finally_do(lambda: world.gone(f"/1.0/images/{second}?project={project}"))
+    operation = world.api.post(f"/1.0/images/{first}/refresh?project={project}")
+    assert operation["metadata"]["refreshed"] is True
+    assert world.api.get(f"/1.0/images?project={project}") == [f"/1.0/images/{second}"]
+    assert world.api.get(f"/1.0/images/aliases/{own}?project={project}")["target"] == second
+    assert world.api.get(f"/1.0/images/{second}?project={project}")["auto_update"] is True
+
+
+@pytest.mark.extension("image_force_refresh")
+def test_an_image_without_a_source_is_not_refreshed(world: World) -> None:
+    image = world.image({"mine": unique("x")})
+    assert "Image source not found" in world.api.refusal("POST", f"/1.0/images/{image}/refresh").text

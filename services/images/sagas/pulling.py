@@ -53,14 +53,28 @@ async def _download(ctx: Context) -> dict[str, Any]:
     _refuse_known_aliases(parts, wanted)
     source = remote.Remote(wanted.server, wanted.certificate, wanted.source_project, wanted.secret)
     shown = await remote.find(source, wanted.fingerprint, wanted.alias)
+    known = parts.shelf.images.get(wanted.project, fingerprint_of(shown, wanted.server))
+    if known is not None:
+        await ctx.update({"fingerprint": known.value.fingerprint, "size": str(known.value.size)})
+        return {"known": True, "fingerprint": known.value.fingerprint}
+    found = await fetch(ctx, source, shown, wanted.token)
+    await ctx.update({"fingerprint": found["fingerprint"], "size": str(found["size"])})
+    return {"known": False, **found}
+
+
+def fingerprint_of(shown: dict[str, Any], server: str) -> str:
+    """Of an image as the other server shows it."""
     fingerprint = str(shown.get("fingerprint", ""))
     if not is_fingerprint(fingerprint):
-        raise errors.Internal(f'"{wanted.server}" does not answer as an LXD server does')
-    known = parts.shelf.images.get(wanted.project, fingerprint)
-    if known is not None:
-        await ctx.update({"fingerprint": fingerprint, "size": str(known.value.size)})
-        return {"known": True, "fingerprint": fingerprint}
-    incoming = parts.files.incoming(wanted.token)
+        raise errors.Internal(f'"{server}" does not answer as an LXD server does')
+    return fingerprint
+
+
+async def fetch(ctx: Context, source: remote.Remote, shown: dict[str, Any], token: str) -> dict[str, Any]:
+    """The files into the upload of that token; what is known of them."""
+    parts: Parts = ctx.parts
+    fingerprint = fingerprint_of(shown, source.server)
+    incoming = parts.files.incoming(token)
     incoming.drop()
     async with remote.download(source, fingerprint) as answer:
         told = _Progress(ctx, int(shown.get("size") or 0))
@@ -72,9 +86,7 @@ async def _download(ctx: Context) -> dict[str, Any]:
         raise errors.Internal(f"Hash does not match: expected {fingerprint}, got {incoming.fingerprint}")
     rootfs = incoming.rootfs if incoming.split else None
     found = await asyncio.to_thread(inspect, incoming.meta, rootfs, disk=received.disk)
-    await ctx.update({"fingerprint": fingerprint, "size": str(incoming.size)})
     return {
-        "known": False,
         "fingerprint": fingerprint,
         "size": incoming.size,
         "split": rootfs is not None,
@@ -142,6 +154,7 @@ def _finish(ctx: Context, change: Change) -> None:
     known = parts.shelf.images.get(wanted.project, found["fingerprint"])
     image = known.value if known is not None else _image(wanted, found)
     if known is None:
+        parts.files.require(image.fingerprint)
         change.put(IMAGE, image, expect=0)
         location = url(image.fingerprint, image.project)
         context, requestor = {"type": image.type}, ctx.operation.requestor
