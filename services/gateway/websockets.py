@@ -17,7 +17,7 @@ from chassis.operations import RUNNING
 from gen.nubibus.rest.v1 import rest_pb2
 from services.gateway.events import shown, wish_of
 from services.gateway.http import Send
-from services.gateway.operations import Operations
+from services.gateway.operations import Operations, knows
 from services.gateway.requests import Request
 
 SERVICE = "nubibus.rest.v1.Sockets"
@@ -81,9 +81,13 @@ class OperationSocket:
             raise errors.BadRequest("Only running operations can be connected")
         if not secret:
             raise errors.BadRequest("Missing websocket secret")
+        if not knows(operation, secret):
+            raise errors.Internal("permission denied")
         if send is None:
             raise errors.BadRequest("Bad Request")
         await request.receive()  # websocket.connect
+        # The row says that the secret is right: the client need not wait until the owner has said so too.
+        await send({"type": "websocket.accept"})
         frames = from_client(request, operation.id, secret)
         context = Call(caller=request.caller, revision=row.revision)
         stream = rpc.stream(
@@ -108,14 +112,14 @@ async def from_client(request: Request, operation: str, secret: str) -> AsyncIte
 
 
 async def carry(stream: AsyncIterator[Any], send: Send) -> None:
-    """What the owner sends, to the client. The first frame says that the owner took the websocket."""
-    accepted = False
+    """What the owner sends, to the client. The first frame only says that the owner took the websocket."""
+    taken = False
+    code, reason = NORMAL, ""
     try:
         async with aclosing(stream) as frames:  # type: ignore[type-var]  # an async generator
             async for frame in frames:
-                if not accepted:
-                    await send({"type": "websocket.accept"})
-                    accepted = True
+                if not taken:
+                    taken = True
                 elif frame.close:
                     break
                 elif frame.text:
@@ -123,12 +127,8 @@ async def carry(stream: AsyncIterator[Any], send: Send) -> None:
                 else:
                     await send({"type": "websocket.send", "bytes": frame.data})
     except errors.Fault as fault:
-        if not accepted:
-            raise
-        with suppress(RuntimeError, OSError):
-            await send({"type": "websocket.close", "code": FAILED, "reason": fault.text[:100]})
-        return
+        code, reason = FAILED, fault.text[:100]
     except (RuntimeError, OSError):  # the client has gone
         return
     with suppress(RuntimeError, OSError):
-        await send({"type": "websocket.close", "code": NORMAL})
+        await send({"type": "websocket.close", "code": code, "reason": reason})
