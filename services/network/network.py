@@ -144,7 +144,8 @@ class Networks:
             raise
         await failpoint("network.create", "host.do.after")
         change = Change().put(NETWORK, replace(network, status=CREATED), expect=made.revision)
-        return await self.store.commit(change.event(self._event("network-created", network, call)))
+        # The host has it: this goes forward as soon as the log is there.
+        return await self.store.commit(change.event(self._event("network-created", network, call)), patience=None)
 
     async def Put(self, request: network_pb2.PutNetworkRequest, call: Call) -> rest_pb2.Document:
         return await self._update(request, call, _replaced)
@@ -233,7 +234,7 @@ class Networks:
             change = Change().delete(NETWORK, row.key, expect=row.revision)
             for forward in self.usage.forwards.select(project, request.name):
                 change.delete(NETWORK_FORWARD, forward.key, expect=forward.revision)
-            revision = await self.store.commit(change.event(self._event("network-deleted", going, call)))
+            revision = await self.store.commit(change.event(self._event("network-deleted", going, call)), patience=None)
         return empty(revision=revision)
 
     # Helpers of the above.
