@@ -374,3 +374,17 @@ def test_a_limited_pool_copies_slowly(world: World) -> None:
     answer = world.api.request("PATCH", f"{COLLECTION}/{pool.name}", {"config": {"rsync.bwlimit": "xyz"}})
     assert answer.status == 400
     assert 'Invalid value for option "rsync.bwlimit"' in answer.error
+
+
+@pytest.mark.parametrize("what", ["snapshot", "backup"])
+def test_a_restricted_project_allows_what_it_says(world: World, what: str) -> None:
+    pool, project = make(world, "dir"), unique("pr")
+    world.finally_do(lambda: world.gone(f"/1.0/projects/{project}"))
+    config = {"features.storage.volumes": "true", "restricted": "true"}
+    world.api.post("/1.0/projects", {"name": project, "config": config})
+    world.finally_do(lambda: world.gone(f"{pool.url}/v1?project={project}"))
+    world.api.post(f"{pool.url}?project={project}", {"name": "v1"})
+    refusal = world.api.refusal("POST", f"{pool.url}/v1/{what}s?project={project}", {"name": "x"})
+    assert f'Project "{project}" doesn\'t allow for {what} creation' in refusal.text
+    world.api.patch(f"/1.0/projects/{project}", {"config": {**config, f"restricted.{what}s": "allow"}})
+    world.api.post(f"{pool.url}/v1/{what}s?project={project}", {"name": "x"})
