@@ -110,10 +110,8 @@ def members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 
 def clean(name: str) -> str:
-    """A member's name without what means nothing ("./", double slashes). Raises ValueError if it leads out of the tree."""
-    path = PurePosixPath(name)
-    if path.is_absolute():
-        raise ValueError(f"the absolute path {name!r}")
+    """A member's name as tar unpacks it: relative, without "./" and double slashes. Raises ValueError if it leads out of the tree."""
+    path = PurePosixPath(name.lstrip("/") or ".")
     if ".." in path.parts:
         raise ValueError(f"the path {name!r}, which leads out of the tree")
     return "" if str(path) == "." else str(path)

@@ -42,6 +42,7 @@ async def wire(part: service.Part) -> None:
     part.before_ready(sagas.start)
     part.keep(used.writing.run, "write when images were used")
     part.keep(updates.run, "refresh images")
+    part.at_end(used.flush)
     part.at_end(sagas.stop)
     part.serve(Images(part.store, parts, sagas, used), Aliases(part.store, shelf))
 

@@ -13,7 +13,7 @@ from chassis.store import Store
 from rows.image import IMAGE, Image
 from services.images.shelf import Shelf
 
-SETTLE = 2.0  # seconds
+SETTLE = 0.2  # seconds
 
 
 class LastUsed:
@@ -29,6 +29,11 @@ class LastUsed:
     def note(self, project: str, fingerprint: str) -> None:
         self._noted[project, fingerprint] = datetime.now(UTC)
         self.writing.wake()
+
+    async def flush(self) -> None:
+        """At the end of the service."""
+        if self._noted:
+            await self._write()
 
     async def _write(self) -> None:
         for key, moment in list(self._noted.items()):

@@ -104,6 +104,7 @@ class Backups:
     async def Create(self, request: volume_pb2.BackupRequest, call: Call) -> rest_pb2.Answer:
         body: BackupsPost = read_body(request.body, BackupsPost)
         volume = self._volume(request)
+        self.parts.holders.refuse(volume.project, "backup")
         names = {row.name for row in self._of(volume)}
         name = body.name or custom.next_snapshot_name(names, "backup%d")
         refuse_name(name)

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from chassis.mirror import Mirror
 from chassis.store import Store
+from rows import restrictions
 from rows.control import PROJECT, Project
 from rows.instance import INSTANCE, Instance
 from rows.profile import PROFILE, Profile
@@ -38,6 +39,11 @@ class Holders:
         """Whether a project has a feature of its own; the default project has all."""
         row = self.projects.get(project)
         return row is None or project == "default" or row.value.config.get(feature, "true") == "true"
+
+    def refuse(self, project: str, what: str) -> None:
+        """`what` is "snapshot" or "backup". Raises Internal where the project does not allow it."""
+        row = self.projects.get(project)
+        restrictions.refuse(row.value.config if row else {}, project, what)
 
     def volumes_project(self, project: str) -> str:
         """The project that holds the custom volumes which this one sees."""

@@ -79,6 +79,7 @@ class Snapshots:
     async def Create(self, request: volume_pb2.VolumeSnapshotRequest, call: Call) -> rest_pb2.Answer:
         body: custom.SnapshotsPost = read_body(request.body, custom.SnapshotsPost)
         volume = self._volume(request)
+        self.volumes.holders.refuse(volume.project, "snapshot")
         names = {row.name for row in self._of(volume)}
         name = body.name or custom.next_snapshot_name(names)
         custom.refuse_snapshot_name(name)
