@@ -45,10 +45,10 @@ class DebugListener:
         self.address = address
         if not address:
             return
-        host, port = split(address)
         try:
+            host, port = split(address)
             self.server = await asyncio.start_server(self._answer, host or None, port)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             log.warning("cannot listen for debugging", address=address, error=str(error))
 
     async def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from services.gateway.requests import Request
 
 TYPES = ("operation", "logging", "lifecycle")
 PRIVILEGED = "logging"
+AGAIN = 0.1  # seconds until ticks are followed again after a cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,4 +74,4 @@ async def follow_ticks(feed: Feed, operations: Operations) -> None:
                     if not heard.sequence:
                         operations.tick(_tick(heard.data).metadata)
         except (Unavailable, msgspec.MsgspecError):
-            continue
+            await asyncio.sleep(AGAIN)

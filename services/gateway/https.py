@@ -101,12 +101,22 @@ def _listen(family: int, name: object) -> socket.socket:
 def split(address: str) -> tuple[str, int]:
     """Host and port of an address as LXD writes it; the port is 8443 if none is given, the host "" for all.
 
-    As in LXD "[::]:8443" means every address of both families.
+    As in LXD "[::]:8443" means every address of both families, and a port may be a service's name. Raises ValueError.
     """
+    host, port = address, ""
     if address.startswith("["):
         host, _, rest = address[1:].partition("]")
-        return "" if host == "::" else host, int(rest.removeprefix(":") or PORT)
-    if address.count(":") > 1:
-        return "" if address == "::" else address, PORT
-    host, _, port = address.partition(":")
-    return host, int(port or PORT)
+        port = rest.removeprefix(":")
+    elif address.count(":") == 1:
+        host, _, port = address.partition(":")
+    return "" if host in ("::", "*") else host, number_of(port)
+
+
+def number_of(port: str) -> int:
+    """Of a port's number or name."""
+    if not port or port.isdecimal():
+        return int(port or PORT)
+    try:
+        return socket.getservbyname(port)
+    except OSError:
+        raise ValueError(f"unknown port {port}") from None

@@ -133,7 +133,7 @@ class Listeners:
             try:
                 self.https[address] = await self._open_https(address)
                 log.info("listening", address=address)
-            except (OSError, ValueError) as error:
+            except Exception as error:  # of the socket, or of a certificate that is none
                 log.warning("cannot listen", address=address, error=str(error))
 
     async def _open_https(self, address: str) -> HttpsListener:

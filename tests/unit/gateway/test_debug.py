@@ -19,6 +19,18 @@ async def get(port: int, path: str) -> tuple[int, str]:
     return await asyncio.to_thread(ask)
 
 
+async def test_an_address_that_is_none_ends_nothing(world: World) -> None:
+    store, port = await writer_of(world), free_port()
+    bad = {"core__debug_address": "nowhere.invalid:x", "core__metrics_address": "256.1.1.1:1"}
+    await configure(store, core__https_address=f"127.0.0.1:{port}", **bad)
+    await listening(port)
+    (world.directory / "server.crt").write_text("no certificate")
+    await configure(store, core__https_address=f"127.0.0.1:{free_port()}", **bad)
+    await listening(port, yes=False)
+    assert (await world.ask("GET", "/")).status == 200
+    await store.stop()
+
+
 async def test_profiles(world: World) -> None:
     store, port = await writer_of(world), free_port()
     await configure(store, core__debug_address=f"127.0.0.1:{port}")

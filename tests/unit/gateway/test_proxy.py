@@ -106,3 +106,7 @@ def test_addresses() -> None:
     assert split(":8443") == ("", 8443)
     assert split("10.0.0.1") == ("10.0.0.1", 8443)
     assert split("10.0.0.1:99") == ("10.0.0.1", 99)
+    assert split("*:https") == ("", 443)
+    for wrong in ("1.2.3.4:nosuchport", "[::]:x", ":-1"):
+        with pytest.raises(ValueError):
+            split(wrong)
