@@ -291,7 +291,7 @@ def _directories(host: Host) -> list[str]:
 def _sweep_tables(host: Host, known: Iterable[str]) -> None:
     """Tables of networks and nics that are gone. A nic's table bears the name of its host interface."""
     prefix = firewall.prefix_of(host.server)
-    names = set(known) | {link.name for link in host.links.all()}
+    names = {*known, *host.links.names()}
     for family, table in nftables.tables(prefix):
         if table.removeprefix(prefix) not in names:
             nftables.run(nftables.removing(family, table))

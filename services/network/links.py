@@ -136,8 +136,23 @@ class Links:
             raise
         return _link(found[0]) if found else None
 
-    def all(self) -> list[Link]:
-        return [_link(message) for message in self.route.get_links()]
+    def names(self) -> list[str]:
+        """Every interface; a description of each would cost a millisecond a piece."""
+        return [name for _, name in socket.if_nameindex()]
+
+    def ports(self, bridge: str) -> list[str]:
+        """Names of a bridge's ports, in order."""
+        try:
+            return sorted(path.name for path in (NET / bridge / "brif").iterdir())
+        except FileNotFoundError:
+            return []
+
+    def name(self, index: int) -> str:
+        """The name of an interface, "" if there is none of that index."""
+        try:
+            return socket.if_indextoname(index)
+        except OSError:
+            return ""
 
     def index(self, name: str) -> int:
         """Raises LookupError."""
@@ -222,8 +237,7 @@ class Links:
         for message in self.route.get_routes(family=socket.AF_INET, table=254):
             attributes = dict(message["attrs"])
             if not message["dst_len"] and attributes.get("RTA_OIF"):
-                names = {link.index: link.name for link in self.all()}
-                return names.get(attributes["RTA_OIF"], "")
+                return self.name(attributes["RTA_OIF"])
         return ""
 
     def add_route(self, index: int, route: Route) -> None:
@@ -262,6 +276,7 @@ class Links:
             self.route.neigh("del", dst=address, ifindex=index, flags=8)
 
 
+NET = Path("/sys/class/net")
 # In a container /proc/sys is read-only; deploy/k8s mounts the node's elsewhere and says where.
 SYSCTL = Path(os.environ.get("NUBIBUS_SYSCTL", "/proc/sys"))
 

@@ -9,6 +9,7 @@ from services.network.host import Host
 from services.network.links import ALIAS, IFF_BROADCAST, IFF_LOOPBACK, IFF_POINTOPOINT, Address, Link
 
 SYS = Path("/sys/class/net")
+HIDDEN = ("veth",)  # pairs of instances, ours or not: LXD goes by the name too
 TYPES = ((IFF_LOOPBACK, "loopback"), (IFF_POINTOPOINT, "point-to-point"), (IFF_BROADCAST, "broadcast"))
 
 
@@ -52,21 +53,19 @@ def _bridge(host: Host, link: Link) -> dict[str, Any]:
     identity = data.get("IFLA_BR_BRIDGE_ID") or {}
     priority = int(data.get("IFLA_BR_PRIORITY", 0))
     filtering = bool(data.get("IFLA_BR_VLAN_FILTERING"))
-    ports = [port for port in host.links.all() if port.master == link.index]
     return {
         "id": f"{priority:04x}.{str(identity.get('addr', link.hwaddr)).replace(':', '')}",
         "stp": bool(data.get("IFLA_BR_STP_STATE")),
         "forward_delay": data.get("IFLA_BR_FORWARD_DELAY", 0),
         "vlan_default": data.get("IFLA_BR_VLAN_DEFAULT_PVID", 0),
         "vlan_filtering": filtering,
-        "upper_devices": sorted(port.name for port in ports),
+        "upper_devices": host.links.ports(link.name),
     }
 
 
 def _vlan(host: Host, link: Link) -> dict[str, Any]:
     data = dict(link.data["attrs"]) if link.data else {}
-    lower = next((other.name for other in host.links.all() if other.index == link.lower), "")
-    return {"lower_device": lower, "vid": data.get("IFLA_VLAN_ID", 0)}
+    return {"lower_device": host.links.name(link.lower), "vid": data.get("IFLA_VLAN_ID", 0)}
 
 
 def _bond(name: str) -> dict[str, Any] | None:
@@ -92,11 +91,10 @@ def _bond(name: str) -> dict[str, Any] | None:
 def unmanaged(host: Host) -> dict[str, str]:
     """Name -> LXD's type of the host's interfaces, without pairs of instances and what this project makes for itself."""
     found = {}
-    for link in host.links.all():
-        is_pair = link.kind == "veth" and link.name.startswith("veth")
-        if is_pair or (link.kind == "ifb" and link.alias.startswith(ALIAS)):
-            continue
-        found[link.name] = type_of(link)
+    for name in host.links.names():
+        link = None if name.startswith(HIDDEN) else host.links.get(name)
+        if link is not None and not (link.kind == "ifb" and link.alias.startswith(ALIAS)):
+            found[name] = type_of(link)
     return found
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from services.network import daemons, firewall, nftables
 from services.network.drivers.bridge import plan
 from services.network.host import Host
-from services.network.links import SYSCTL, Link, read_sysctl, write_sysctl
+from services.network.links import SYSCTL, read_sysctl, write_sysctl
 
 FORWARDING6 = "net/ipv6/conf/all/forwarding"
 
@@ -27,15 +27,15 @@ def read(host: Host, name: str, sysctls: Iterable[str] = ()) -> plan.Actual:
     link = host.links.get(name)
     if link is None:
         return plan.Actual(**services)
-    links = host.links.all()
+    ports = host.links.ports(name)
     addresses = [address.text for address in host.links.addresses(link.index) if address.scope == "global"]
     return plan.Actual(
         kind=link.kind or "physical",
         hwaddr=link.hwaddr,
         mtu=link.mtu,
         up=link.up,
-        ports=frozenset(port.name for port in links if port.master == link.index),
-        tunnels=tuple(_tunnels(link, links)),
+        ports=frozenset(ports),
+        tunnels=tuple(_tunnels(host, [port for port in ports if port.startswith(f"{name}-")])),
         addresses=frozenset(str(ipaddress.ip_interface(text)) for text in addresses),
         routes=frozenset(host.links.routes(link.index)),
         sysctls=tuple((key, value) for key in sysctls if (value := read_sysctl(key)) is not None),
@@ -43,10 +43,10 @@ def read(host: Host, name: str, sysctls: Iterable[str] = ()) -> plan.Actual:
     )
 
 
-def _tunnels(bridge: Link, links: list[Link]) -> Iterable[plan.Tunnel]:
-    names = {link.index: link.name for link in links}
-    for link in links:
-        if link.master != bridge.index or link.kind not in ("vxlan", "gretap"):
+def _tunnels(host: Host, names: Iterable[str]) -> Iterable[plan.Tunnel]:
+    for name in names:
+        link = host.links.get(name)
+        if link is None or link.kind not in ("vxlan", "gretap"):
             continue
         data = dict(link.data["attrs"]) if link.data else {}
         if link.kind == "gretap":
@@ -63,7 +63,7 @@ def _tunnels(bridge: Link, links: list[Link]) -> Iterable[plan.Tunnel]:
             local=data.get("IFLA_VXLAN_LOCAL") or data.get("IFLA_VXLAN_LOCAL6") or "",
             remote="" if multicast else other,
             group=other if multicast else "",
-            interface=names.get(data.get("IFLA_VXLAN_LINK", 0), ""),
+            interface=host.links.name(data.get("IFLA_VXLAN_LINK", 0)),
             port=data.get("IFLA_VXLAN_PORT", 0),
             ttl=data.get("IFLA_VXLAN_TTL", 0),
         )
