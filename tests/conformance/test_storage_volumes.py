@@ -380,11 +380,12 @@ def test_a_limited_pool_copies_slowly(world: World) -> None:
 def test_a_restricted_project_allows_what_it_says(world: World, what: str) -> None:
     pool, project = make(world, "dir"), unique("pr")
     world.finally_do(lambda: world.gone(f"/1.0/projects/{project}"))
-    config = {"features.storage.volumes": "true", "restricted": "true"}
+    features = ("images", "profiles", "storage.volumes")
+    config = {"restricted": "true", **{f"features.{name}": "true" for name in features}}
     world.api.post("/1.0/projects", {"name": project, "config": config})
     world.finally_do(lambda: world.gone(f"{pool.url}/v1?project={project}"))
     world.api.post(f"{pool.url}?project={project}", {"name": "v1"})
     refusal = world.api.refusal("POST", f"{pool.url}/v1/{what}s?project={project}", {"name": "x"})
     assert f'Project "{project}" doesn\'t allow for {what} creation' in refusal.text
-    world.api.patch(f"/1.0/projects/{project}", {"config": {**config, f"restricted.{what}s": "allow"}})
+    world.api.put(f"/1.0/projects/{project}", {"config": {**config, f"restricted.{what}s": "allow"}})
     world.api.post(f"{pool.url}/v1/{what}s?project={project}", {"name": "x"})
