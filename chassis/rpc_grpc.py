@@ -42,7 +42,7 @@ CLIENT_OPTIONS = [
     *OPTIONS,
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 250),
     ("grpc.use_local_subchannel_pool", 1),
 ]
 EARLY = "nubibus-fault-bin"  # initial metadata: the fault, ahead of the status that a writing client may miss
