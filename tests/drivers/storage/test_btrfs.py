@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from chassis import errors
 from chassis.command import Command
 from services.storage.drivers import Place, VolumeName, host
 from services.storage.drivers.btrfs import BtrfsDriver, subvolumes
-from tests.drivers.storage.conftest import Pool, available, loop_devices
+from tests.drivers.storage.conftest import Pool, available, no_loop_device_is_left
 
 C1 = VolumeName("container", "default", "c1")
 TOKEN = "5c6f6c52-1f0a-4a1e-8f6e-6a2f6ad0c0de"
@@ -79,10 +78,7 @@ async def device(tmp_path: Path):  # type: ignore[no-untyped-def]
     found = (await Command("losetup", "--find", "--show", str(file)).run()).text.strip()
     yield found
     await Command("losetup", "-d", found).run()
-    for _ in range(100):
-        if str(tmp_path) not in await loop_devices():
-            return
-        await asyncio.sleep(0.05)
+    await no_loop_device_is_left(tmp_path)
 
 
 async def test_a_block_device_is_formatted_and_given_back_empty(tmp_path: Path, device: str) -> None:
