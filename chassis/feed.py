@@ -15,6 +15,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import suppress
 from types import TracebackType
 from typing import NamedTuple
 
@@ -35,6 +36,8 @@ from chassis.stream import TRIMMED
 BOUND = 20_000
 PAGE = 256
 _REMEMBERED = 4096
+
+FLUSH = 0.005  # seconds between two looks
 
 
 class Heard(NamedTuple):
@@ -83,6 +86,16 @@ class Feed:
             await self.bus.nats.flush()
         except nats.errors.Error as e:
             raise Unavailable(f"The message bus is away: {e}") from e
+
+    async def flush(self, seconds: float = 2.0) -> None:
+        """Wait until the listeners have taken what the log holds at this moment, at most `seconds`; before an orderly end."""
+        with suppress(TimeoutError, Unavailable):
+            async with asyncio.timeout(seconds):
+                newest = await self.bus.last(EVENTS)
+                while newest is not None and self.last < newest.sequence:
+                    await asyncio.sleep(FLUSH)
+                while any(listener.behind for listener in self._listeners):
+                    await asyncio.sleep(FLUSH)
 
     async def stop(self) -> None:
         for listener in list(self._listeners):
@@ -183,6 +196,11 @@ class Listener:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def behind(self) -> bool:
+        """Whether something waits to be taken."""
+        return bool(self._waiting)
 
     def close(self) -> None:
         """End the iteration."""

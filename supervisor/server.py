@@ -19,7 +19,7 @@ from typing import Any
 
 from supervisor import directory as folder
 from supervisor.child import Supervised
-from supervisor.parts import BUS, PARTS, ROOT, USER, Surroundings, launch_of
+from supervisor.parts import BUS, GATEWAY, PARTS, ROOT, USER, Surroundings, launch_of
 from supervisor.warm import Warmth, warm_up
 
 PATIENCE = 20.0  # seconds that a part may take to end
@@ -107,9 +107,11 @@ class Supervisor:
         self.leaving.set()
 
     async def _end_parts(self) -> None:
-        """The parts first and together; the bus when none needs it any more."""
-        await asyncio.gather(*(child.stop(PATIENCE) for name, child in self.children.items() if name != BUS))
-        await self.children[BUS].stop(PATIENCE)
+        """The parts together; then the gateway, whose listeners hear of what they did last; the bus when none needs it any more."""
+        first = [child for name, child in self.children.items() if name not in (BUS, GATEWAY)]
+        await asyncio.gather(*(child.stop(PATIENCE) for child in first))
+        for name in (GATEWAY, BUS):
+            await self.children[name].stop(PATIENCE)
 
     async def _stop_instances(self) -> None:
         """Ask instances to stop everything in order. A failure is said and does not keep the server from ending."""

@@ -61,6 +61,7 @@ async def wire(part: Part) -> None:
     part.at_end(feed.stop)
     part.at_end(debug.close)
     part.at_end(lambda: listeners.drain(DRAIN))
+    part.at_end(feed.flush)
 
 
 async def listen(
