@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from chassis import errors, units
-from chassis.command import Command, Failed
+from chassis.command import Command, Failed, find, missing
 from chassis.keys import Config
 from services.storage.drivers import host
 from services.storage.drivers.btrfs import keys, subvolumes
@@ -30,6 +30,8 @@ from services.storage.drivers.driver import Fill, Place, Usage
 from services.storage.drivers.tree import TreeDriver
 from services.storage.drivers.volume import LAYOUT, VolumeName
 
+TOOLS = ("btrfs", "mkfs.btrfs", "mount", "umount", "losetup", "blkid", "wipefs")
+
 
 class BtrfsDriver(TreeDriver):
     name = "btrfs"
@@ -43,6 +45,9 @@ class BtrfsDriver(TreeDriver):
         filesystems = Path("/proc/filesystems").read_text().split()
         if "btrfs" not in filesystems:
             raise errors.Internal('Error loading "btrfs" module: the kernel has no btrfs')
+        for tool in TOOLS:
+            if find(tool) is None:
+                raise missing(tool)
         return await subvolumes.version()
 
     @classmethod
