@@ -57,6 +57,11 @@ def check(asked: Asked, others: Iterable[Nic]) -> str:
         _bridged(asked, list(others))
     if nictype == "routed":
         _routed(asked, list(others))
+    for unbuilt in keys.UNBUILT:
+        if device.get(unbuilt.name):
+            raise ValueError(
+                f'Invalid value for device option "{unbuilt.name}": {device[unbuilt.name]} cannot be done yet'
+            )
     return nictype
 
 

@@ -62,6 +62,9 @@ IPV6_PROBE = Key(
     "ipv6.neighbor_probe", Bool, default="true", since="instance_nic_routed_neighbor_probe", doc="Check before use"
 )
 
+# Known, checked, and refused when set: no VLAN interface is made yet, and nothing announces routes.
+UNBUILT = (VLAN, GVRP, IPV4_EXTERNAL, IPV6_EXTERNAL)
+
 COMMON = (TYPE, NICTYPE, NAME, HWADDR, MTU, BOOT_PRIORITY)
 PAIR = (HOST_NAME, INGRESS, EGRESS, MAX, IPV4_ROUTES, IPV6_ROUTES)
 

@@ -48,6 +48,8 @@ WRONG = [
         asked(None, nictype="routed", vlan="5"),
         "The vlan setting can only be used when combined with a parent interface",
     ),
+    (asked(None, nictype="macvlan", parent="eth0", vlan="5"), '"vlan": 5 cannot be done yet'),
+    (asked(ipv4__routes__external="198.18.9.0/24"), '"ipv4.routes.external": 198.18.9.0/24 cannot be done yet'),
 ]
 
 
