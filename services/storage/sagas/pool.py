@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
+from chassis import errors
 from chassis.events import lifecycle
 from chassis.saga import Context, Saga, Step
 from chassis.store import Change
@@ -55,9 +56,17 @@ def _deleted(ctx: Context, change: Change) -> None:
     change.event(lifecycle("storage-pool-deleted", url(name), requestor=ctx.operation.requestor))
 
 
+async def _destroy_unused(ctx: Context) -> None:
+    """Looked at once more: a volume may have come between the request and this step."""
+    parts: Parts = ctx.parts
+    if parts.places.is_used(ctx.args["name"]):
+        raise errors.BadRequest("The storage pool is currently in use")
+    await _destroy(ctx)
+
+
 DELETE = Saga(
     "storage-pool.delete",
-    steps=(Step("destroy", _destroy),),
+    steps=(Step("destroy", _destroy_unused),),
     description="Deleting storage pool",
     finish=_deleted,
 )
