@@ -35,6 +35,7 @@ ACK_TIMEOUT = 5.0
 RECONNECT_WAIT = 0.05
 _NO_STREAM = 10059
 _WRONG_REVISION = (10071, 10164)
+_STORE_FAILED = 10077
 _END_OF_PAGE = ("204", "404")
 _AWAY = "The message bus is away"
 
@@ -76,6 +77,7 @@ class Bus:
         self._connected = False
         self._rising: asyncio.Task[None] | None = None
         self.on_up: list[Callable[[], Awaitable[None]]] = []
+        self.on_store_failed: Callable[[], None] = lambda: None
         self.on_down: list[Callable[[], None]] = []
         self.waiters: list[Callable[[], bool]] = [lambda: bool(self._waiting)]  # whether somebody waits for an answer
         self._pulse: asyncio.Task[None] | None = None
@@ -253,6 +255,9 @@ class Bus:
             return answer.seq
         if answer.error.err_code in _WRONG_REVISION:
             raise Moved(answer.error.description)
+        if answer.error.err_code == _STORE_FAILED:
+            self.on_store_failed()
+            raise Unknown(f"The log cannot write: {answer.error.description}")  # a part of the batch may be there
         raise Unavailable(f"The log refused to write: {answer.error.description} ({answer.error.err_code})")
 
     async def last(self, subject: str) -> Stored | None:

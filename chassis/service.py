@@ -39,6 +39,7 @@ from chassis import debug, errors, logs, probes, retention, rpc
 from chassis.bus import Bus
 from chassis.clock import now
 from chassis.copies import Copies
+from chassis.remedy import Remedy
 from chassis.store import Store
 
 VERSION = "5.0.2"
@@ -202,6 +203,7 @@ async def build(name: str, settings: Settings) -> Part:
     """A Part with a connected bus; waits for NATS as long as it takes."""
     bus = Bus(settings.directory, name)
     await bus.connect()
+    bus.on_store_failed = Remedy(settings.directory)
     store = Store(bus, name)
     retention.follow(store)
     calls = rpc.Rpc(bus, settings.directory, settings.member)

@@ -211,6 +211,7 @@ class Store:
     async def _append(self, messages: list[Message], change: Change, patience: float | None) -> int:
         """Append; look the outcome up where no acknowledgement came."""
         uncertain = False
+        deadline = None if patience is None else asyncio.get_running_loop().time() + patience
         while True:
             try:
                 return await self.log.append(messages)
@@ -226,6 +227,9 @@ class Store:
                 await self._return_of_log(patience)
                 if found := await self._find(messages):
                     return found
+                if deadline is not None and asyncio.get_running_loop().time() > deadline:
+                    raise Unavailable("The log cannot write; the change was not made") from None
+                await asyncio.sleep(RETRY)
             except Unavailable:
                 if patience is not None:
                     raise

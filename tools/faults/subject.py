@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -138,12 +139,14 @@ async def _rows(directory: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def subject() -> Iterator[Subject]:
-    """A server of its own; everything of it is gone afterwards."""
+def subject(small_disk: int = 0) -> Iterator[Subject]:
+    """A server of its own; everything of it is gone afterwards. `small_disk`: MiB of a file system made for it."""
     parent = Path(tempfile.mkdtemp(prefix="nub-faults-", dir=os.environ.get("NUBIBUS_TEST_TMP", "/tmp")))
     parent.chmod(0o711)
     server = Failing(parent / "d")
     try:
+        if small_disk:
+            _mount_small(server.directory, small_disk)
         server.start()
         api = Client(server.socket)
         pool = unique("pool")
@@ -159,7 +162,27 @@ def subject() -> Iterator[Subject]:
             ):  # what is left is told by the cases, and the server's end clears the host
                 world.close()
     finally:
-        server.close()
+        try:
+            if small_disk:
+                _end_small(server)
+        finally:
+            server.close()
+
+
+def _mount_small(directory: Path, size: int) -> None:
+    file = directory.with_name("disk")
+    with file.open("wb") as out:
+        out.truncate(size * 1024 * 1024)
+    directory.mkdir()
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(file)], check=True)
+    subprocess.run(["mount", "-o", "loop", str(file), str(directory)], check=True)
+
+
+def _end_small(server: Failing) -> None:
+    """The server first: it uses the mount."""
+    if server.started is not None:
+        server.shut_down()
+    subprocess.run(["umount", str(server.directory)], check=True)
 
 
 def pause() -> None:

@@ -1,0 +1,50 @@
+"""nats-server writes nothing more after its disk was full, until it starts anew: it is started anew when there is room again.
+
+The supervisor does it, asked over its socket. Where there is none (Kubernetes), the pod's own probes are for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+
+ROOM = 4 * 1024 * 1024  # bytes that must be free
+AGAIN = 10.0  # seconds until it is asked once more
+_RESTART = b'{"do": "restart", "part": "nats"}\n'
+log = structlog.get_logger(__name__)
+
+
+class Remedy:
+    """Called whenever the log has refused to write because its store failed."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._asked = 0.0
+        self._asking: asyncio.Task[None] | None = None
+
+    def __call__(self) -> None:
+        if time.monotonic() - self._asked < AGAIN or not self._has_room():
+            return
+        self._asked = time.monotonic()
+        self._asking = asyncio.get_running_loop().create_task(self._ask(), name="restart nats-server")
+
+    def _has_room(self) -> bool:
+        try:
+            found = os.statvfs(self._directory)
+        except OSError:
+            return False
+        return found.f_bavail * found.f_frsize > ROOM
+
+    async def _ask(self) -> None:
+        log.warning("The log cannot write though there is room: nats-server is started anew")
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(5):
+                _, writer = await asyncio.open_unix_connection(self._directory / "run" / "supervisor.sock")
+                writer.write(_RESTART)
+                await writer.drain()
+                writer.close()
