@@ -34,11 +34,11 @@ class Screen:
             await self.consoles.detach(self.key, session)
 
     async def _carry(self, session: Session) -> None:
-        terminal, control = self.wires.sockets["0"], self.wires.sockets["control"]
+        terminal = self.wires.sockets["0"]
         tasks = [
             asyncio.create_task(_type(session, terminal), name="console input"),
             asyncio.create_task(_show(session, terminal), name="console output"),
-            asyncio.create_task(_steer(session, control), name="console control"),
+            asyncio.create_task(_steer(session, self.wires), name="console control"),
         ]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -63,8 +63,8 @@ async def _show(session: Session, socket: Socket) -> None:
         return
 
 
-async def _steer(session: Session, socket: Socket) -> None:
-    async for message in socket:
+async def _steer(session: Session, wires: Wires) -> None:
+    async for message in await wires.control():
         try:
             order: Mapping[str, Any] = msgspec.json.decode(message.data)
             if order["command"] == "window-resize":

@@ -44,19 +44,27 @@ def environment(config: Mapping[str, str], given: Mapping[str, str], user: int, 
 
 @dataclass
 class Wires:
-    """The websockets of one command as they connect. `ready` is set when all are there."""
+    """The websockets of one command as they connect. `ready` is set when all are there but "control": pylxd never connects that."""
 
     wanted: frozenset[str]
     sockets: dict[str, Socket] = field(default_factory=dict)
     ready: asyncio.Event = field(default_factory=asyncio.Event)
+    steered: asyncio.Event = field(default_factory=asyncio.Event)
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def attach(self, socket: Socket) -> None:
         """Handler of a websocket: it stays open until the command is done."""
         self.sockets[socket.name] = socket
-        if self.wanted <= self.sockets.keys():
+        if socket.name == "control":
+            self.steered.set()
+        if self.wanted - {"control"} <= self.sockets.keys():
             self.ready.set()
         await self.done.wait()
+
+    async def control(self) -> Socket:
+        """The websocket of control messages, as soon as the client connects it."""
+        await self.steered.wait()
+        return self.sockets["control"]
 
 
 async def carry(executed: Executed, wires: Wires) -> int:
@@ -65,7 +73,7 @@ async def carry(executed: Executed, wires: Wires) -> int:
     sockets = wires.sockets
     pairs = [(executed.stdout, "1"), (executed.stderr, "2")] if "1" in wires.wanted else [(executed.stdout, "0")]
     inputs = [
-        asyncio.create_task(_steer(executed, sockets["control"]), name="exec control"),
+        asyncio.create_task(_steer(executed, wires), name="exec control"),
         asyncio.create_task(_feed(executed, sockets["0"]), name="exec input"),
     ]
     outputs = [
@@ -84,9 +92,9 @@ async def carry(executed: Executed, wires: Wires) -> int:
         wires.done.set()
 
 
-async def _steer(executed: Executed, socket: Socket) -> None:
+async def _steer(executed: Executed, wires: Wires) -> None:
     """Control messages; when the client goes away the command is killed, as LXD does."""
-    async for message in socket:
+    async for message in await wires.control():
         try:
             order: dict[str, Any] = msgspec.json.decode(message.data)
             _obey(executed, order)
