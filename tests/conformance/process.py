@@ -98,14 +98,15 @@ class Session:
             stream.close()
 
 
-def attach(api: Client, path: str, body: dict[str, Any]) -> Session:
-    """Posts to an exec or console endpoint and connects every websocket its operation names."""
+def attach(api: Client, path: str, body: dict[str, Any], leave_out: str = "") -> Session:
+    """Posts to an exec or console endpoint and connects the websockets its operation names, but the one to leave out."""
     answer = api.request("POST", path, body)
     assert answer.status == 202, f"POST {path}: {answer.status} {answer.body!r}"
     fds: dict[str, str] = answer.metadata["metadata"]["fds"]
     streams = {}
     for name, secret in sorted(fds.items(), reverse=True):  # control first: a command starts when it has its other ends
-        streams[name] = Stream(api.websocket(f"{answer.operation}/websocket?secret={secret}"))
+        if name != leave_out:
+            streams[name] = Stream(api.websocket(f"{answer.operation}/websocket?secret={secret}"))
     return Session(api, answer.operation, streams)
 
 

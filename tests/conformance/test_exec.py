@@ -8,7 +8,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from tests.conformance.client import Client, OperationFailed, eventually
-from tests.conformance.process import execution, output, run
+from tests.conformance.process import attach, execution, output, run
 from tests.conformance.world import World, unique
 
 
@@ -173,3 +173,12 @@ def test_running_a_command_is_an_event(api: Client, box: str) -> None:
         run(api, box, "echo", mark)
         event = events.wait_for(action="instance-exec", source=box, context={"command": ["echo", mark]})
     assert event["project"] == "default"
+
+
+def test_a_client_may_do_without_the_control_socket(api: Client, box: str) -> None:
+    body = {"command": ["cat"], "wait-for-websocket": True, "interactive": False}
+    session = attach(api, exec_path(box), body, leave_out="control")  # pylxd does
+    session.streams["0"].send(b"in\n")
+    session.streams["0"].end()
+    assert (session.finish().code, session.streams["1"].data) == (0, b"in\n")
+    session.close()
