@@ -209,12 +209,16 @@ class Images:
 
     async def Delete(self, request: image_pb2.DeleteImageRequest, call: Call) -> rest_pb2.Answer:
         image = self.shelf.one(request.project, request.fingerprint).value
+        lock = ("image", "", image.fingerprint)
+        holder = self.sagas.operations.holder(lock)
+        if holder is not None and holder.saga == deleting.DELETE.name:
+            raise errors.NotFound("Image not found")  # to a second deleter it is gone: clients clean up twice
         accepted = await self.sagas.accept(
             deleting.DELETE,
             {"fingerprint": image.fingerprint, "project": image.project},
             project=request.project or "default",
             resources={"images": [url(image.fingerprint)]},
-            locks=(("image", "", image.fingerprint),),
+            locks=(lock,),
         )
         return _accepted(accepted)
 
