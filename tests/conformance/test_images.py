@@ -280,3 +280,13 @@ def test_an_upload_may_come_in_chunks_of_unknown_number(world: World) -> None:
     world.finally_do(lambda: world.gone(f"/1.0/images/{images.fingerprint(data)}"))
     pieces = (data[start : start + 65536] for start in range(0, len(data), 65536))
     assert world.api.post("/1.0/images", pieces)["metadata"]["fingerprint"] == images.fingerprint(data)
+
+
+def test_an_image_that_is_deleted_twice_at_once_is_gone_for_both(world: World) -> None:
+    path = f"/1.0/images/{world.image({'mine': unique('x')})}"
+    answers = [world.api.request("DELETE", path) for _ in range(2)]
+    assert {answer.status for answer in answers} <= {202, 404}
+    for answer in answers:
+        if answer.status == 202:
+            world.api.finished(answer.operation)
+    assert world.api.request("GET", path).status == 404
