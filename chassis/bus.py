@@ -249,6 +249,8 @@ class Bus:
         try:
             msg = await self._ask(message.subject, message.data, headers, ACK_TIMEOUT)
         except Unavailable as e:
+            if self.up:  # the connection stands and no acknowledgement came: of a batch the server does not tell why
+                self.on_store_failed()
             raise Unknown(e.text) from e
         answer = _answer.decode(msg.data)
         if answer.error is None:

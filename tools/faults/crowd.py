@@ -20,7 +20,7 @@ from typing import Any
 from tests.conformance.client import Answer, eventually
 from tests.conformance.world import unique
 from tools.faults import debris
-from tools.faults.lifecycle import ABSENT, RUNNING, STOPPED, Done, explained
+from tools.faults.lifecycle import ABSENT, RUNNING, STOPPED, TRIED, Done, explained
 from tools.faults.subject import DEADLINE, Subject, subject
 
 ACTIONS = ("create", "create", "start", "start", "stop", "stop", "rename", "delete")
@@ -82,6 +82,8 @@ class Crowd:
             self.answers[f"{action}: {shown or 'Success'}"] += 1
             if text.startswith(("no answer", "50")) or UNFORESEEN.search(text):
                 self.wrong.append(f"{action} {name}: {text}")
+            if action == "stop" and text:
+                self.done[name].append(Done(TRIED, sent, answered))
             if text or (action == "rename" and name == other):
                 return
             if action == "rename":
@@ -115,7 +117,8 @@ def play(found: Subject, *, clients: int, names: int, seconds: float, seed: int)
     crowd = Crowd(found, [unique("c") for _ in range(names)])
     crowd.run(clients, seconds, seed)
     problems = [*crowd.wrong[:10], *crowd.unexplained()]
-    assert not problems, "\n".join(problems)
+    told = json.dumps(dict(crowd.answers.most_common()), indent=1)
+    assert not problems, "\n".join([told, *problems])
     for name in crowd.names:
         found.world.remove_instance(name)
     eventually(lambda: debris.look(found) == before or _differ(found, before), DEADLINE, pause=0.5)
@@ -138,7 +141,7 @@ def main() -> int:
         crowd = play(found, **vars(options))
     print(json.dumps(dict(crowd.answers.most_common()), indent=1))
     print(
-        f"{crowd.answers.total()} requests, {sum(map(len, crowd.done.values()))} successes, all explained, nothing left"
+        f"{crowd.answers.total()} requests, {sum(each.action != TRIED for done in crowd.done.values() for each in done)} successes, all explained, nothing left"
     )
     return 0
 

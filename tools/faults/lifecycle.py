@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 ABSENT, STOPPED, RUNNING = "absent", "stopped", "running"
+TRIED = "tried"  # a stop that failed
 CHANGES = {
     "create": (ABSENT, STOPPED),
     "arrive": (ABSENT, STOPPED),  # renamed to this name
@@ -22,7 +23,7 @@ CHANGES = {
 
 @dataclass(frozen=True)
 class Done:
-    """A request that succeeded: what it did to a name, and between which moments (seconds)."""
+    """A request that succeeded (or a stop that failed): what it did to a name, and between which moments (seconds)."""
 
     action: str
     sent: float
@@ -31,7 +32,7 @@ class Done:
 
 def explained(history: Sequence[Done], last: str) -> bool:
     """Whether some order of the successes leads from absent to `last`."""
-    done = sorted(history, key=lambda each: each.sent)
+    done = sorted((each for each in history if each.action in CHANGES), key=lambda each: each.sent)
     seen: set[tuple[frozenset[int], str]] = set()
     stack = [(frozenset(range(len(done))), ABSENT)]
     while stack:
@@ -50,15 +51,14 @@ def explained(history: Sequence[Done], last: str) -> bool:
             before, after = CHANGES[done[number].action]
             if before == state:
                 stack.append((left - {number}, after))
-            elif state == STOPPED and _joins(number, done):
+            elif state != RUNNING and _joins(done[number], history):
                 stack.append((left - {number}, state))
     return False
 
 
-def _joins(number: int, done: Sequence[Done]) -> bool:
-    """Whether a forced stop may have joined another one that was under way: both succeed then, as in LXD."""
-    own = done[number]
+def _joins(own: Done, history: Sequence[Done]) -> bool:
+    """Whether a forced stop may have joined another one that was under way (also one that failed): it succeeds if nothing runs then."""
     return own.action == "stop" and any(
-        each.action == "stop" and at != number and each.sent <= own.answered and own.sent <= each.answered
-        for at, each in enumerate(done)
+        each.action in ("stop", TRIED) and each is not own and each.sent <= own.answered and own.sent <= each.answered
+        for each in history
     )
