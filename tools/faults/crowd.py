@@ -140,9 +140,8 @@ def main() -> int:
     with subject() as found:
         crowd = play(found, **vars(options))
     print(json.dumps(dict(crowd.answers.most_common()), indent=1))
-    print(
-        f"{crowd.answers.total()} requests, {sum(each.action != TRIED for done in crowd.done.values() for each in done)} successes, all explained, nothing left"
-    )
+    done = sum(each.action != TRIED for told in crowd.done.values() for each in told)
+    print(f"{crowd.answers.total()} requests, {done} successes, all explained, nothing left")
     return 0
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import itertools
 import json
 import os
@@ -59,7 +60,10 @@ class Listener:
         for _ in range(leave_after):
             if last.done() and self.since >= last.result():
                 return
-            self._take(json.loads(await socket.recv()))
+            with contextlib.suppress(
+                TimeoutError
+            ):  # the last one may have come before anybody knew that it is the last
+                self._take(json.loads(await asyncio.wait_for(socket.recv(), 1.0)))
 
     def _take(self, event: dict[str, Any]) -> None:
         self.since = int(event["sequence"])
