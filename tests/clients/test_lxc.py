@@ -368,7 +368,7 @@ def test_operations(lxc: Lxc, c1: str) -> None:
 
 
 def executes(operation: dict[str, Any], name: str) -> bool:
-    mine = f"/1.0/instances/{name}" in operation["resources"].get("instances", [])
+    mine = f"/1.0/instances/{name}" in (operation["resources"] or {}).get("instances", [])
     return mine and (operation["class"], operation["status"]) == ("websocket", "Running")
 
 
