@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from dataclasses import dataclass
@@ -49,13 +48,13 @@ class Pool:
         return [path.removeprefix(f"{url}/") for path in self.world.api.get(url)]
 
 
-def seen(path: Path) -> Path:
-    """A folder of the server that may be mounted in a namespace of its own: as its processes see it."""
-    for mounts in Path("/proc").glob("[0-9]*/mountinfo"):
-        with contextlib.suppress(OSError):
-            if f" {path} " in mounts.read_text():
-                return mounts.parent / "root" / path.relative_to("/")
-    return path
+def seen(world: World, path: Path) -> Path:
+    """A folder of the server, which may have mounted it in a namespace of its own: as the server itself sees it.
+
+    No other process will do: one of the namespace may be gone in a moment, a tool or a container that starts.
+    """
+    pid = world.api.get("/1.0")["environment"]["server_pid"]
+    return Path(f"/proc/{pid}/root") / path.relative_to("/")
 
 
 def make(world: World, driver: str) -> Pool:
@@ -64,7 +63,7 @@ def make(world: World, driver: str) -> Pool:
     world.finally_do(lambda: world.gone(f"{COLLECTION}/{name}"))
     world.api.post(COLLECTION, {"name": name, "driver": driver, "config": config})
     source = Path(world.api.get(f"{COLLECTION}/{name}")["config"]["source"])
-    return Pool(world, name, driver, seen(source.parent.parent / "storage-pools" / name))
+    return Pool(world, name, driver, seen(world, source.parent.parent / "storage-pools" / name))
 
 
 @pytest.fixture(params=["dir", "btrfs"])
