@@ -1,12 +1,11 @@
 """Live states as LXD writes them: counters of the kernel from the host layer, space used from the storage service.
 
-Many at once cost little more than one; two askers within the same moment share a sample that is at most `FRESH` seconds old.
+Many at once cost little more than one, and their askers share a sample for a moment; who asks for one gets what is now.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -20,7 +19,6 @@ from services.instances.keys import volatile
 from services.instances.parts import Parts
 from services.instances.roster import Member
 
-FRESH = 0.1  # seconds
 NOTHING: dict[str, Any] = {
     "disk": {},
     "memory": {"usage": 0, "usage_peak": 0, "swap_usage": 0, "swap_usage_peak": 0},
@@ -35,7 +33,6 @@ QUOTA_DRIVERS = frozenset({"btrfs", "zfs", "lvm", "ceph"})  # drivers that know 
 class States:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
-        self._sampled: dict[Key, tuple[float, dict[str, Any]]] = {}
 
     async def rendered(self, member: Member) -> bytes:
         return documents.render(await self.one(member))
@@ -63,15 +60,8 @@ class States:
         return {"status": word, "status_code": code, **NOTHING, **(sample if live and sample else {}), "disk": disks}
 
     async def _samples(self, members: list[Member]) -> dict[Key, dict[str, Any]]:
-        now = time.monotonic()
-        stale = [member for member in members if self._sampled.get(member.key, (0.0, {}))[0] < now - FRESH]
-        if stale:
-            names = {member.key: _host_names(member) for member in stale}
-            fresh = await sample(self.parts.host, [member.key for member in stale], names)
-            taken = time.monotonic()
-            self._sampled = {key: kept for key, kept in self._sampled.items() if kept[0] > now - FRESH}
-            self._sampled |= {key: (taken, sample) for key, sample in fresh.items()}
-        return {member.key: self._sampled[member.key][1] for member in members if member.key in self._sampled}
+        names = {member.key: _host_names(member) for member in members}
+        return await sample(self.parts.host, [member.key for member in members], names)
 
     async def _disks(self, members: list[Member]) -> dict[Key, dict[str, Any]]:
         found = await asyncio.gather(*(self._disk(member) for member in members))
