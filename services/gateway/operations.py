@@ -76,8 +76,9 @@ class Operations:
             raise errors.NotFound("Operation not found")
         return row
 
-    def document(self, operation: Operation) -> bytes:
-        return operations.render(operation, None if operation.final else self.progress.get(operation.id))
+    def document(self, operation: Operation, *, steps: bool = False) -> bytes:
+        progress = None if operation.final else self.progress.get(operation.id)
+        return operations.render(operation, progress, steps=steps)
 
     async def list(self, request: Request, _parameters: tuple[str, ...]) -> Response:
         """Operations by status: URLs, or documents with recursion."""
@@ -97,8 +98,9 @@ class Operations:
         return encode.sync(_json(groups))
 
     async def get(self, request: Request, parameters: tuple[str, ...]) -> Response:
+        """One operation; with `steps=true` also what each step of it took, which LXD does not tell."""
         row = await self.one(parameters[0], request.caller)
-        return encode.sync(self.document(row.value))
+        return encode.sync(self.document(row.value, steps=request.flag("steps")))
 
     async def wait(self, request: Request, parameters: tuple[str, ...]) -> Response:
         """The operation when it has ended, or as it is after `timeout` seconds (-1: as long as it takes)."""

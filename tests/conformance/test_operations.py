@@ -125,3 +125,14 @@ def test_two_changes_of_one_instance_do_not_mix(world: World) -> None:
     ends = [world.api.finished(answer.operation)["status"] for answer in answers if answer.status == 202]
     assert ends.count("Success") >= 1
     assert world.api.get(f"/1.0/instances/{name}")["status"] == "Running"
+
+
+@pytest.mark.differs("it does not tell what the steps of an operation took")
+def test_an_operation_tells_its_steps_when_asked(world: World) -> None:
+    name = world.instance()
+    answer = world.api.request("PUT", f"/1.0/instances/{name}/state", {"action": "start"})
+    world.api.wait(answer)
+    steps = world.api.get(f"{answer.operation}?steps=true")["steps"]
+    assert "container" in [step["name"] for step in steps]
+    assert all(step["milliseconds"] >= 0 for step in steps)
+    assert "steps" not in world.api.get(answer.operation)

@@ -49,7 +49,8 @@ def life(subject: Subject, samples: dict[Row, list[float]]) -> None:
     """One instance through create, start, exec, stop, delete."""
     world, name = subject.world, unique("life")
     samples[CREATE].append(milliseconds(lambda: subject.api.post("/1.0/instances", world.body(name))))
-    samples[START].append(milliseconds(lambda: world.start(name)))
+    samples[START].append(milliseconds(lambda: world.state(name, "start")))
+    world.settle(name)
     samples[GET] += [milliseconds(lambda: subject.api.get(f"/1.0/instances/{name}")) for _ in range(10)]
     samples[EXEC] += [milliseconds(lambda: world.run(name, "true")) for _ in range(3)]
     samples[STOP].append(milliseconds(lambda: world.stop(name)))
@@ -61,7 +62,7 @@ def four_clients(subject: Subject, each: int = 4) -> float:
     names = [subject.world.instance() for _ in range(4 * each)]
     begin = time.perf_counter()
     with ThreadPoolExecutor(4) as clients:
-        list(clients.map(subject.world.start, names))
+        list(clients.map(lambda name: subject.world.state(name, "start"), names))
     rate = len(names) / (time.perf_counter() - begin)
     subject.world.close()
     return rate

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.conformance import images
+from tests.conformance import images, servers
 from tests.conformance.client import Client
-from tests.conformance.servers import Lxd, Nubibus, Server
+from tests.conformance.servers import Server
 from tests.conformance.world import Ground, World, unique
-
-KINDS: dict[str, type[Server]] = {"nubibus": Nubibus, "lxd": Lxd}
 
 
 class Subject:
@@ -47,8 +44,7 @@ class Subject:
 
 @contextmanager
 def subject(kind: str) -> Iterator[Subject]:
-    scratch = Path(tempfile.mkdtemp(prefix=f"bench-{kind}-"))
-    server = KINDS[kind](scratch / "d")
+    server = servers.make(kind)
     try:
         server.start()
         api = Client(server.socket)
@@ -64,8 +60,6 @@ def subject(kind: str) -> Iterator[Subject]:
             api.delete(f"/1.0/storage-pools/{pool}")
     finally:
         server.close()
-        server.log.unlink(missing_ok=True)
-        scratch.rmdir() if not any(scratch.iterdir()) else None
 
 
 def milliseconds(action: Callable[[], object]) -> float:
