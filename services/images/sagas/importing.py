@@ -10,13 +10,12 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from chassis import errors
-from chassis.events import lifecycle
 from chassis.saga import Context, Saga, Step
 from chassis.store import Change
-from rows.image import IMAGE, IMAGE_ALIAS, Image, ImageAlias
+from rows.image import Image
 from services.images.inspection import Inspected, inspect
 from services.images.parts import Parts
-from services.images.shelf import url
+from services.images.sagas import settling
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -73,28 +72,15 @@ def _refuse_known(ctx: Context, upload: Upload) -> None:
     parts: Parts = ctx.parts
     if parts.shelf.images.get(upload.project, upload.fingerprint) is not None:
         raise errors.Conflict("Image with same fingerprint already exists")
-    for alias in upload.aliases:
-        if parts.shelf.aliases.get(upload.project, alias["name"]) is not None:
-            raise errors.Conflict(f"Alias already exists: {alias['name']}")
-
-
-async def _drop_upload(ctx: Context) -> None:
-    parts: Parts = ctx.parts
-    parts.files.incoming(_upload(ctx).token).drop()
+    settling.refuse_known_aliases(parts, upload.project, upload.aliases)
 
 
 async def _place(ctx: Context) -> None:
-    parts: Parts = ctx.parts
-    upload = _upload(ctx)
-    parts.files.place(upload.token, upload.fingerprint)
+    await settling.place(ctx, _upload(ctx).fingerprint)
 
 
 async def _take_back(ctx: Context) -> None:
-    """The files stay if the image exists, in whichever project."""
-    parts: Parts = ctx.parts
-    upload = _upload(ctx)
-    if not parts.shelf.anywhere(upload.fingerprint):
-        parts.files.take_back(upload.fingerprint)
+    await settling.take_back(ctx, _upload(ctx).fingerprint)
 
 
 def _moment(seconds: int) -> datetime | None:
@@ -124,26 +110,14 @@ def _finish(ctx: Context, change: Change) -> None:
         expires_at=_moment(found["expires"]) or EPOCH,
         uploaded_at=datetime.now(UTC),
     )
-    change.put(IMAGE, image, expect=0)
-    location = url(image.fingerprint, image.project)
-    requestor = ctx.operation.requestor
-    context = {"type": image.type}
-    change.event(lifecycle("image-created", location, project=image.project, context=context, requestor=requestor))
-    for alias in upload.aliases:
-        row = ImageAlias(
-            project=image.project,
-            name=alias["name"],
-            target=image.fingerprint,
-            description=alias.get("description", ""),
-            type=image.type,
-        )
-        change.put(IMAGE_ALIAS, row, expect=0)
+    settling.register(ctx, change, image)
+    settling.name(change, image, upload.aliases)
 
 
 IMPORT = Saga(
     "image.import",
     steps=(
-        Step("inspect", _inspect, _drop_upload),
+        Step("inspect", _inspect, settling.drop_upload),
         Step("place", _place, _take_back),
     ),
     description="Downloading image",

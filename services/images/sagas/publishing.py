@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,14 @@ import msgspec
 import yaml
 
 from chassis import calls, compression, errors, rpc
-from chassis.events import lifecycle
 from chassis.saga import Context, Saga, Step
 from chassis.store import Change
 from gen.nubibus.instances.v1 import instance_pb2
 from gen.nubibus.storage.v1 import volume_pb2
-from rows.image import IMAGE, IMAGE_ALIAS, Image, ImageAlias
+from rows.image import Image
 from services.images.inspection import load_plain
 from services.images.parts import Parts
-from services.images.shelf import url
+from services.images.sagas import settling
 
 VOLUMES = "nubibus.storage.v1.Volumes"
 INSTANCES = "nubibus.instances.v1.Instances"
@@ -56,7 +56,7 @@ def _publication(ctx: Context) -> Publication:
 async def _export(ctx: Context) -> dict[str, Any]:
     parts: Parts = ctx.parts
     wanted = _publication(ctx)
-    _refuse_known_aliases(parts, wanted)
+    settling.refuse_known_aliases(parts, wanted.project, wanted.aliases)
     await _refuse_running(wanted)
     file = parts.files.incoming(wanted.token).meta
     ref = volume_pb2.VolumeRef(project=wanted.instance_project, type=wanted.type, name=wanted.source)
@@ -65,7 +65,7 @@ async def _export(ctx: Context) -> dict[str, Any]:
     async with aclosing(rpc.stream(VOLUMES, "Read", request, context=context)) as chunks:  # type: ignore[type-var]
         first = await anext(aiter(chunks))
         document = _metadata(first.metadata, wanted)
-        told = _Progress(ctx)
+        told = settling.Progress(partial(_tell, ctx))
         try:
             await compression.compress(told.counting(_tar(document, chunks)), wanted.algorithm, file)
         except OSError as error:
@@ -76,12 +76,6 @@ async def _export(ctx: Context) -> dict[str, Any]:
         raise errors.Conflict("The image already exists: " + fingerprint)
     texts = {str(key): str(value) for key, value in (document.get("properties") or {}).items()}
     return {"fingerprint": fingerprint, "size": size, "properties": texts}
-
-
-def _refuse_known_aliases(parts: Parts, wanted: Publication) -> None:
-    for alias in wanted.aliases:
-        if parts.shelf.aliases.get(wanted.project, alias["name"]) is not None:
-            raise errors.Conflict(f"Alias already exists: {alias['name']}")
 
 
 async def _refuse_running(wanted: Publication) -> None:
@@ -117,27 +111,11 @@ async def _tar(document: dict[str, Any], chunks: AsyncIterator[volume_pb2.ReadCh
         yield chunk.data
 
 
-class _Progress:
-    """Tells LXD's figures of a publication, at most once a second."""
-
-    def __init__(self, ctx: Context) -> None:
-        self._ctx = ctx
-        self._began = self._told = time.monotonic()
-        self._bytes = 0
-
-    async def counting(self, data: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        async for piece in data:
-            self._bytes += len(piece)
-            if time.monotonic() - self._told >= 1.0:
-                self._tell()
-            yield piece
-
-    def _tell(self) -> None:
-        self._told = time.monotonic()
-        speed = self._bytes / max(self._told - self._began, 0.001)
-        text = f"Exporting: {self._bytes / 1e6:.2f}MB ({speed / 1e6:.2f}MB/s)"
-        told = {"stage": "create_image_from_container_pack", "processed": str(self._bytes), "speed": str(int(speed))}
-        self._ctx.progress({"create_image_from_container_pack_progress": text, "progress": told})
+def _tell(ctx: Context, count: int, speed: float) -> None:
+    """LXD's figures of a publication."""
+    text = f"Exporting: {count / 1e6:.2f}MB ({speed / 1e6:.2f}MB/s)"
+    told = {"stage": "create_image_from_container_pack", "processed": str(count), "speed": str(int(speed))}
+    ctx.progress({"create_image_from_container_pack_progress": text, "progress": told})
 
 
 def _digest(file: Path) -> tuple[str, int]:
@@ -145,27 +123,19 @@ def _digest(file: Path) -> tuple[str, int]:
         return hashlib.file_digest(opened, "sha256").hexdigest(), file.stat().st_size
 
 
-async def _drop(ctx: Context) -> None:
-    parts: Parts = ctx.parts
-    parts.files.incoming(_publication(ctx).token).drop()
-
-
 async def _place(ctx: Context) -> None:
-    parts: Parts = ctx.parts
-    parts.files.place(_publication(ctx).token, ctx.results["export"]["fingerprint"])
+    await settling.place(ctx, ctx.results["export"]["fingerprint"])
 
 
 async def _take_back(ctx: Context) -> None:
-    parts: Parts = ctx.parts
-    found = ctx.results.get("export")
-    if found and not parts.shelf.anywhere(found["fingerprint"]):
-        parts.files.take_back(found["fingerprint"])
+    if found := ctx.results.get("export"):
+        await settling.take_back(ctx, found["fingerprint"])
 
 
 def _finish(ctx: Context, change: Change) -> None:
     parts: Parts = ctx.parts
     wanted, made = _publication(ctx), ctx.results["export"]
-    _refuse_known_aliases(parts, wanted)
+    settling.refuse_known_aliases(parts, wanted.project, wanted.aliases)
     now = datetime.now(UTC)
     image = Image(
         project=wanted.project,
@@ -181,25 +151,14 @@ def _finish(ctx: Context, change: Change) -> None:
         expires_at=wanted.expires_at,
         uploaded_at=now,
     )
-    change.put(IMAGE, image, expect=0)
-    for alias in wanted.aliases:
-        named = ImageAlias(
-            project=image.project,
-            name=alias["name"],
-            target=image.fingerprint,
-            description=alias.get("description", ""),
-            type=image.type,
-        )
-        change.put(IMAGE_ALIAS, named, expect=0)
-    location = url(image.fingerprint, image.project)
-    context, requestor = {"type": image.type}, ctx.operation.requestor
-    change.event(lifecycle("image-created", location, project=image.project, context=context, requestor=requestor))
+    settling.register(ctx, change, image)
+    settling.name(change, image, wanted.aliases)
 
 
 PUBLISH = Saga(
     "image.publish",
     steps=(
-        Step("export", _export, _drop, interruptible=True),
+        Step("export", _export, settling.drop_upload, interruptible=True),
         Step("place", _place, _take_back),
     ),
     description="Downloading image",

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from chassis import errors
-from chassis.events import lifecycle
 from chassis.saga import Context, Saga, Step
 from chassis.store import Change
-from rows.image import IMAGE, IMAGE_ALIAS, Image, ImageAlias
+from rows.image import Image
 from services.images import remote
 from services.images.files import is_fingerprint
 from services.images.inspection import inspect
 from services.images.parts import Parts
+from services.images.sagas import settling
 from services.images.sagas.importing import EPOCH
-from services.images.shelf import url
 from services.images.upload import receive
 
 
@@ -50,7 +48,7 @@ def _pull(ctx: Context) -> Pull:
 async def _download(ctx: Context) -> dict[str, Any]:
     parts: Parts = ctx.parts
     wanted = _pull(ctx)
-    _refuse_known_aliases(parts, wanted)
+    settling.refuse_known_aliases(parts, wanted.project, wanted.aliases)
     source = remote.Remote(wanted.server, wanted.certificate, wanted.source_project, wanted.secret)
     shown = await remote.find(source, wanted.fingerprint, wanted.alias)
     known = parts.shelf.images.get(wanted.project, fingerprint_of(shown, wanted.server))
@@ -77,7 +75,7 @@ async def fetch(ctx: Context, source: remote.Remote, shown: dict[str, Any], toke
     incoming = parts.files.incoming(token)
     incoming.drop()
     async with remote.download(source, fingerprint) as answer:
-        told = _Progress(ctx, int(shown.get("size") or 0))
+        told = settling.Progress(partial(_tell, ctx, int(shown.get("size") or 0)))
         content_type = answer.headers.get("content-type", "application/octet-stream")
         received = await receive(told.counting(answer.body), content_type, incoming)
     if received.failure:
@@ -99,76 +97,33 @@ async def fetch(ctx: Context, source: remote.Remote, shown: dict[str, Any], toke
     }
 
 
-class _Progress:
-    """LXD's figures of a download, at most once a second."""
-
-    def __init__(self, ctx: Context, size: int) -> None:
-        self._ctx = ctx
-        self._size = size
-        self._began = self._told = time.monotonic()
-        self._bytes = 0
-
-    async def counting(self, data: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        async for piece in data:
-            self._bytes += len(piece)
-            if time.monotonic() - self._told >= 1.0:
-                self._tell()
-            yield piece
-
-    def _tell(self) -> None:
-        self._told = time.monotonic()
-        speed = self._bytes / max(self._told - self._began, 0.001)
-        percent = min(100, self._bytes * 100 // self._size) if self._size else 0
-        self._ctx.progress({"download_progress": f"{percent}% ({speed / 1e6:.2f}MB/s)"})
-
-
-def _refuse_known_aliases(parts: Parts, wanted: Pull) -> None:
-    for alias in wanted.aliases:
-        if parts.shelf.aliases.get(wanted.project, alias["name"]) is not None:
-            raise errors.Conflict(f"Alias already exists: {alias['name']}")
-
-
-async def _drop(ctx: Context) -> None:
-    parts: Parts = ctx.parts
-    parts.files.incoming(_pull(ctx).token).drop()
+def _tell(ctx: Context, size: int, count: int, speed: float) -> None:
+    """LXD's figures of a download."""
+    percent = min(100, count * 100 // size) if size else 0
+    ctx.progress({"download_progress": f"{percent}% ({speed / 1e6:.2f}MB/s)"})
 
 
 async def _place(ctx: Context) -> None:
-    parts: Parts = ctx.parts
     found = ctx.results["download"]
     if not found["known"]:
-        parts.files.place(_pull(ctx).token, found["fingerprint"])
+        await settling.place(ctx, found["fingerprint"])
 
 
 async def _take_back(ctx: Context) -> None:
-    parts: Parts = ctx.parts
-    found = ctx.results.get("download")
-    if found and not parts.shelf.anywhere(found["fingerprint"]):
-        parts.files.take_back(found["fingerprint"])
+    if found := ctx.results.get("download"):
+        await settling.take_back(ctx, found["fingerprint"])
 
 
 def _finish(ctx: Context, change: Change) -> None:
     parts: Parts = ctx.parts
     wanted, found = _pull(ctx), ctx.results["download"]
-    _refuse_known_aliases(parts, wanted)
+    settling.refuse_known_aliases(parts, wanted.project, wanted.aliases)
     known = parts.shelf.images.get(wanted.project, found["fingerprint"])
     image = known.value if known is not None else _image(wanted, found)
     if known is None:
         parts.files.require(image.fingerprint)
-        change.put(IMAGE, image, expect=0)
-        location = url(image.fingerprint, image.project)
-        context, requestor = {"type": image.type}, ctx.operation.requestor
-        event = lifecycle("image-created", location, project=image.project, context=context, requestor=requestor)
-        change.event(event)
-    for alias in wanted.aliases:
-        named = ImageAlias(
-            project=image.project,
-            name=alias["name"],
-            target=image.fingerprint,
-            description=alias.get("description", ""),
-            type=image.type,
-        )
-        change.put(IMAGE_ALIAS, named, expect=0)
+        settling.register(ctx, change, image)
+    settling.name(change, image, wanted.aliases)
 
 
 def _image(wanted: Pull, found: dict[str, Any]) -> Image:
@@ -195,7 +150,7 @@ def _image(wanted: Pull, found: dict[str, Any]) -> Image:
 PULL = Saga(
     "image.pull",
     steps=(
-        Step("download", _download, _drop, interruptible=True),
+        Step("download", _download, settling.drop_upload, interruptible=True),
         Step("place", _place, _take_back),
     ),
     description="Downloading image",

@@ -17,6 +17,7 @@ from chassis.store import Change
 from rows.image import IMAGE, IMAGE_ALIAS, Image
 from services.images import remote
 from services.images.parts import Parts
+from services.images.sagas import settling
 from services.images.sagas.pulling import fetch, fingerprint_of
 from services.images.shelf import Found, url
 
@@ -46,23 +47,16 @@ async def _download(ctx: Context) -> dict[str, Any]:
     return {"refreshed": True, "known": False, **await fetch(ctx, other, shown, ctx.args["token"])}
 
 
-async def _drop(ctx: Context) -> None:
-    parts: Parts = ctx.parts
-    parts.files.incoming(ctx.args["token"]).drop()
-
-
 async def _place(ctx: Context) -> None:
-    parts: Parts = ctx.parts
     found = ctx.results["download"]
     if found["refreshed"] and not found["known"]:
-        parts.files.place(ctx.args["token"], found["fingerprint"])
+        await settling.place(ctx, found["fingerprint"])
 
 
 async def _take_back(ctx: Context) -> None:
-    parts: Parts = ctx.parts
     found = ctx.results.get("download") or {}
-    if found.get("refreshed") and not parts.shelf.anywhere(found["fingerprint"]):
-        parts.files.take_back(found["fingerprint"])
+    if found.get("refreshed"):
+        await settling.take_back(ctx, found["fingerprint"])
 
 
 def _finish(ctx: Context, change: Change) -> None:
@@ -103,7 +97,7 @@ def _renewed(old: Image, found: dict[str, Any]) -> Image:
 REFRESH = Saga(
     "image.refresh",
     steps=(
-        Step("download", _download, _drop, interruptible=True),
+        Step("download", _download, settling.drop_upload, interruptible=True),
         Step("place", _place, _take_back),
     ),
     description="Refreshing image",
