@@ -14,14 +14,14 @@ import asyncio
 import os
 import shutil
 import signal
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from chassis import errors
 
-MOST = 64 * 1024 * 1024  # bytes of output that are kept
+WORDS = 4096  # bytes of a complaint that are kept of a tool that is read or fed piece by piece
 PACKAGES = {
     "blkid": "util-linux",
     "bzip2": "bzip2",
@@ -104,6 +104,36 @@ def _plain(value: str) -> str:
     return str(value)
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A tool that runs. Its standard error is read all the time, so that it never waits for a reader."""
+
+    process: asyncio.subprocess.Process
+    complaint: asyncio.Future[bytes]
+
+    @property
+    def stdin(self) -> asyncio.StreamWriter:
+        assert self.process.stdin is not None, "opened without a pipe to write to"
+        return self.process.stdin
+
+    @property
+    def stdout(self) -> asyncio.StreamReader:
+        assert self.process.stdout is not None, "opened without a pipe to read from"
+        return self.process.stdout
+
+    async def ended(self) -> tuple[int, str]:
+        """Wait for its end: its exit code, and the beginning of what it complained of."""
+        code = await self.process.wait()
+        return code, (await self.complaint).decode(errors="replace").strip()
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+
+
 class Command:
     """An argument vector. Raises BadRequest when a Value could be taken for an option."""
 
@@ -162,14 +192,34 @@ class Command:
         except TimeoutError:
             raise errors.Unavailable(f"{self.tool} did not finish within {timeout:g}s") from None
         finally:
-            if process.returncode is None:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                await process.wait()
+            await _end(process)
         code = process.returncode if process.returncode is not None else -1
         if code not in codes:
             raise Failed(self._complaint(code, stderr), code, stderr.decode(errors="replace"))
         return Output(code, stdout, stderr)
+
+    @asynccontextmanager
+    async def open(
+        self, *, stdin: int = asyncio.subprocess.DEVNULL, stdout: int = asyncio.subprocess.PIPE
+    ) -> AsyncIterator[Running]:
+        """The started tool, for who feeds it or reads it piece by piece; its whole process group is killed if it still
+        runs at the end of the block."""
+        process = await asyncio.create_subprocess_exec(
+            *self.vector(),
+            stdin=stdin,
+            stdout=stdout,
+            stderr=asyncio.subprocess.PIPE,
+            env=self._environ(),
+            cwd=self.cwd,
+            start_new_session=True,
+        )
+        assert process.stderr is not None
+        complaint = asyncio.ensure_future(process.stderr.read(WORDS))
+        try:
+            yield Running(process, complaint)
+        finally:
+            complaint.cancel()
+            await _end(process)
 
     def _environ(self) -> dict[str, str]:
         base = {"PATH": os.environ.get("PATH", SEARCH), "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import signal
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -23,7 +22,6 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
 NAMES = frozenset({*PROGRAMS, "none", "squashfs"})
 DEFAULT = "gzip"
 _LEVEL = re.compile(r"-[0-9]{1,2}|--fast|--best|-T[0-9]{1,2}|--ultra")
-WORDS = 4096  # bytes of a complaint
 
 
 def parse(text: str) -> tuple[str, ...]:
@@ -78,31 +76,14 @@ def _write(file: int, piece: bytes) -> None:
 
 
 async def _through(command: Command, data: AsyncIterator[bytes], out: int) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *command.vector(),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=out,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )
-    assert process.stdin is not None
-    assert process.stderr is not None
-    complaint = asyncio.ensure_future(process.stderr.read(WORDS))
-    try:
+    async with command.open(stdin=asyncio.subprocess.PIPE, stdout=out) as tool:
         with suppress(BrokenPipeError, ConnectionResetError):
             async for piece in data:
-                process.stdin.write(piece)
-                await process.stdin.drain()
+                tool.stdin.write(piece)
+                await tool.stdin.drain()
         with suppress(BrokenPipeError, ConnectionResetError):
-            process.stdin.close()
-            await process.stdin.wait_closed()
-        code = await process.wait()
-        if code:
-            words = (await complaint).decode(errors="replace").strip()
-            raise errors.Internal(f"Failed to compress: {command.tool} ended with {code}: {words}")
-    finally:
-        complaint.cancel()
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+            tool.stdin.close()
+            await tool.stdin.wait_closed()
+        code, words = await tool.ended()
+    if code:
+        raise errors.Internal(f"Failed to compress: {command.tool} ended with {code}: {words}")

@@ -241,6 +241,18 @@ def _cron(text: str) -> str:
     return text
 
 
+def _uint32(text: str) -> int:
+    if not re.fullmatch(r"[0-9]+", text, re.ASCII):
+        raise ValueError(
+            f"Invalid value for uint32 {quote(text)}: strconv.ParseUint: parsing {quote(text)}: invalid syntax"
+        )
+    if len(text) > 20 or int(text) >= 2**32:
+        raise ValueError(
+            f"Invalid value for uint32 {quote(text)}: strconv.ParseUint: parsing {quote(text)}: value out of range"
+        )
+    return int(text)
+
+
 def _expiry(text: str) -> str:
     from datetime import UTC, datetime
 
@@ -287,3 +299,4 @@ Cron = Type("cron expression", _cron, "")
 Expiry = Type("expiry", _expiry, "")
 AbsolutePath = Type("absolute path", _path, "")
 Port = Int(0, 65535)
+Uint32 = Type("integer", _uint32, 0)

@@ -57,18 +57,6 @@ def _host_address(version: int) -> Callable[[str], Any]:
     return check
 
 
-def _uint32(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,20}", text, re.ASCII):
-        raise ValueError(
-            f"Invalid value for uint32 {quote(text)}: strconv.ParseUint: parsing {quote(text)}: invalid syntax"
-        )
-    if int(text) >= 2**32:
-        raise ValueError(
-            f"Invalid value for uint32 {quote(text)}: strconv.ParseUint: parsing {quote(text)}: value out of range"
-        )
-    return int(text)
-
-
 def _vlan(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,10}", text, re.ASCII):
         raise ValueError(f"Invalid VLAN ID {quote(text)}")
@@ -94,7 +82,6 @@ def _duration(text: str) -> str:
 Mtu: Type[int] = Type("MTU", _mtu, 0)
 Ttl: Type[int] = Type("integer", _between(0, 255), 0)
 Number: Type[int] = Type("integer", _between(0, 2**32 - 1), 0)
-Uint32: Type[int] = Type("integer", _uint32, 0)
 PortNumber: Type[int] = Type("port", _port, 0)
 Vlan: Type[int] = Type("VLAN ID", _vlan, 0)
 Domain: Type[str] = Type("domain", _domain, "")

@@ -20,6 +20,7 @@ from chassis.archive import DAMAGED, TARS, clean, format_of, members, opened
 from chassis.command import Command, Failed
 from services.storage.content import DISK
 from services.storage.drivers import host
+from services.storage.reading import TAR_FLAGS
 from services.storage.unpack import FLAGS
 
 INDEX = "backup/index.yaml"
@@ -80,16 +81,7 @@ async def append(target: Path, source: Path, place: str, content_type: str) -> N
     block = content_type == "block"
     what = DISK if block else "."
     rule = f"s,^{DISK}$,{_replacement(place)}.img,rSh" if block else f"s,^\\.,{_replacement(place)},rSh"
-    flags = (
-        "--numeric-owner",
-        "--xattrs",
-        "--xattrs-include=*",
-        "--acls",
-        "--sparse",
-        "--one-file-system",
-        "--format=posix",
-    )
-    command = Command("tar", "-C", str(source), *flags, f"--transform={rule}", "-rf", str(target), "--", what)
+    command = Command("tar", "-C", str(source), *TAR_FLAGS, f"--transform={rule}", "-rf", str(target), "--", what)
     try:
         await command.run(timeout=LONG, codes=(0, 1))
     except Failed as failure:

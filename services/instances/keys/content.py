@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from chassis.key_types import Bool, Str
+from chassis.key_types import Bool, Str, Uint32
 from chassis.keys import Key
-from services.instances.keys.texts import NotYet, OneLine, RawLxc, Uint32
+from services.instances.keys.texts import NotYet, OneLine, RawLxc
 
 ENVIRONMENT = Key("environment.*", OneLine, doc="Environment variable of its init and of commands run in it")
 USER = Key("user.*", Str, doc="Free, for templates and for clients")

@@ -63,18 +63,6 @@ def _priority(text: str) -> int:
     return number
 
 
-def _uint32(text: str) -> int:
-    if not re.fullmatch(r"[0-9]+", text, re.ASCII):
-        raise ValueError(
-            f"Invalid value for uint32 {quote(text)}: strconv.ParseUint: parsing {quote(text)}: invalid syntax"
-        )
-    if int(text) >= 2**32:
-        raise ValueError(
-            f"Invalid value for uint32 {quote(text)}: strconv.ParseUint: parsing {quote(text)}: value out of range"
-        )
-    return int(text)
-
-
 def _uuid(text: str) -> str:
     try:
         uuid.UUID(text)
@@ -143,7 +131,6 @@ CpuLimit: Type[set[int] | int] = Type("number or set of CPUs", cpu_set, 0)
 Allowance = Type("percentage or time", _allowance, "")
 Memory = Type("size or percentage", _memory, "")
 Priority = Type("priority 0-10", _priority, 0)
-Uint32 = Type("integer", _uint32, 0)
 Uuid = Type("UUID", _uuid, "")
 Yaml = Type("YAML", _yaml, "")
 OneLine = Type("string", _one_line, "")

@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from chassis.key_types import BitRate, Bool, InterfaceName, IPv4, IPv4Subnet, IPv6, IPv6Subnet, List, Mac, Str, Type
+from chassis.key_types import (
+    BitRate,
+    Bool,
+    InterfaceName,
+    IPv4,
+    IPv4Subnet,
+    IPv6,
+    IPv6Subnet,
+    List,
+    Mac,
+    Str,
+    Type,
+    Uint32,
+)
 from chassis.keys import Key, Schema
-from services.network.key_types import Mtu, Uint32, Vlan
+from services.network.key_types import Mtu, Vlan
 
 TYPE = Key("type", Str, doc="Always nic")
 NICTYPE = Key("nictype", Str, doc="How the nic is connected, if not by a managed network")
