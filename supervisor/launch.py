@@ -24,7 +24,8 @@ PASSED = 3  # descriptor of the first socket that is handed to the child
 
 @dataclass(frozen=True)
 class Launch:
-    """What to start. `user` None keeps root; `code` and `directory` are what a user without root must reach."""
+    """What to start. `user` None keeps root; `code` and `directory` are what a user without root must reach, and
+    `capabilities` all that it keeps of root's privileges."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
@@ -32,6 +33,7 @@ class Launch:
     cwd: Path
     directory: Path
     user: str | None = None
+    capabilities: tuple[int, ...] = ()
     code: tuple[Path, ...] = ()
     sockets: tuple[int, ...] = ()
     module: str = ""  # what `argv` runs with -m, if that can be done without a new interpreter
@@ -122,14 +124,16 @@ def _limits() -> None:
 
 
 def _become(launch: Launch) -> None:
-    """The launch's user, without any privilege, in its own view of the file system where the kernel lets us make one."""
+    """The launch's user, with no privilege but the launch's, in its own view of the file system where the kernel lets us make one."""
     assert launch.user
     account = pwd.getpwnam(launch.user)
     _quietly(lambda: view.enter(launch.code, [launch.directory]))
     os.chdir(launch.cwd)
     os.setgroups([])
     os.setresgid(account.pw_gid, account.pw_gid, account.pw_gid)
+    linux.prctl(linux.PR_SET_KEEPCAPS, 1)
     os.setresuid(account.pw_uid, account.pw_uid, account.pw_uid)
+    linux.keep_only(launch.capabilities)
     linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
 
 

@@ -9,7 +9,11 @@ import platform
 _libc = ctypes.CDLL(None, use_errno=True)
 
 PR_SET_PDEATHSIG = 1
+PR_SET_KEEPCAPS = 8
 PR_SET_NO_NEW_PRIVS = 38
+PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 47, 2
+CAP_NET_BIND_SERVICE = 10
+CAPABILITY_VERSION = 0x20080522
 CLONE_NEWNS = 0x00020000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 32, 4096, 16384, 1 << 18
 MNT_DETACH = 2
@@ -22,8 +26,31 @@ def _check(result: int, call: str) -> None:
         raise OSError(number, f"{call}: {os.strerror(number)}")
 
 
-def prctl(option: int, value: int) -> None:
-    _check(_libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0), "prctl")
+def prctl(option: int, value: int, further: int = 0) -> None:
+    _check(_libc.prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(further), 0, 0), "prctl")
+
+
+class _Header(ctypes.Structure):
+    _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
+
+
+class _Sets(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_uint32) for name in ("effective", "permitted", "inheritable")]
+
+
+def keep_only(capabilities: tuple[int, ...]) -> None:
+    """Give up all capabilities but these, as far as they are held; they also outlive an exec (they are ambient).
+
+    Numbers as in capabilities(7), below 32.
+    """
+    header, sets = _Header(CAPABILITY_VERSION, 0), (_Sets * 2)()
+    _check(_libc.capget(ctypes.byref(header), ctypes.byref(sets)), "capget")
+    kept = [number for number in capabilities if sets[0].permitted >> number & 1]
+    bits = sum(1 << number for number in kept)
+    sets = (_Sets * 2)(_Sets(bits, bits, bits), _Sets())
+    _check(_libc.capset(ctypes.byref(header), ctypes.byref(sets)), "capset")
+    for number in kept:
+        prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number)
 
 
 def unshare(flags: int) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from supervisor.launch import PASSED, Launch
+from supervisor.linux import CAP_NET_BIND_SERVICE
 
 ROOT = Path(__file__).resolve().parent.parent
 USER = "nubibus"
@@ -45,7 +46,8 @@ def launch_of(name: str, around: Surroundings) -> Launch:
     settings["NUBIBUS_UNIX_FD"] = str(PASSED)
     code = (ROOT, Path(sys.prefix), Path(sys.base_prefix))
     launch = _launch(name, around, argv, settings)
-    return replace(launch, module=module, user=around.user, code=code, sockets=(around.listener,))
+    ports = (CAP_NET_BIND_SERVICE,)  # core.https_address may be below port 1024
+    return replace(launch, module=module, user=around.user, capabilities=ports, code=code, sockets=(around.listener,))
 
 
 def _launch(name: str, around: Surroundings, argv: tuple[str, ...], settings: dict[str, str]) -> Launch:

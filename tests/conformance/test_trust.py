@@ -187,3 +187,13 @@ def test_an_address_that_is_taken_is_refused_and_the_old_one_stays(api: Client, 
     assert refusal.text.startswith('Cannot listen on network HTTPS socket "192.0.2.1:1"')
     assert _answers(port)
     assert api.get("/1.0")["config"]["core.https_address"] == f"127.0.0.1:{port}"
+
+
+def test_a_port_that_only_root_may_take_is_listened_on(api: Client, port: int) -> None:
+    low = free_port(range(1000, 1024))
+    api.patch("/1.0", {"config": {"core.https_address": f"127.0.0.1:{low}"}})
+    try:
+        eventually(lambda: _answers(low))
+    finally:
+        api.patch("/1.0", {"config": {"core.https_address": f"127.0.0.1:{port}"}})
+    eventually(lambda: _answers(port))

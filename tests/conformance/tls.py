@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 import socket
@@ -21,10 +22,13 @@ from cryptography.x509.oid import NameOID
 from tests.conformance.client import DEADLINE, Answer
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_port(among: range | None = None) -> int:
+    """A port of 127.0.0.1 that nobody listens on; `among` for one that only root may take."""
+    for number in among or (0,):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", number))
+            return int(probe.getsockname()[1])
+    raise RuntimeError(f"no free port in {among}")
 
 
 @dataclass(frozen=True)
