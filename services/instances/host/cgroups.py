@@ -24,6 +24,7 @@ LEAST_SHARES = {1: 2, 2: 1}
 UNLIMITED = {1: "-1", 2: "max"}
 HUGEPAGES = ("64KB", "1MB", "2MB", "1GB")
 SWAPPINESS = 60
+LEAF = ".lxc"
 FALSE = ("false", "0", "no", "off")
 
 
@@ -261,6 +262,14 @@ class Groups:
     def path(self, controller: str) -> Path | None:
         found = self._layout.get(controller)
         return None if found is None else found.group(self._name)
+
+    def entrances(self) -> dict[str, str | list[str]]:
+        """For a process that comes in by itself: the name they have (`payload`), the file it writes to in each v1 hierarchy (`tasks`),
+        and the group of cgroup2 that it is to be made in (`leaf`; liblxc's for commands, "" where there is no cgroup2)."""
+        groups = {hierarchy: str(hierarchy.group(self._name)) for hierarchy in self._layout.hierarchies}
+        leaves = [f"{group}/{LEAF}" for hierarchy, group in groups.items() if hierarchy.version == 2]
+        tasks = [f"{group}/tasks" for hierarchy, group in groups.items() if hierarchy.version == 1]
+        return {"payload": self._name, "tasks": tasks, "leaf": "".join(leaves)}
 
     def version(self, controller: str) -> int:
         found = self._layout.get(controller)

@@ -44,18 +44,21 @@ class ExecSpec:
 
 
 class Executed:
-    """A command that runs. `stdin`, `stdout` and `stderr` are the ends of pipes, or the first two one pty's master; None: there is none.
+    """A command that runs, or stands ready to. `stdin`, `stdout` and `stderr` are the ends of pipes, or the first two one pty's master;
+    None: there is none.
 
     Descriptors are non-blocking and this object's to close (`read_some` and `write_all` serve them).
     """
 
-    def __init__(self, pid: int, status: Status, ends: Mapping[str, int]) -> None:
+    def __init__(self, pid: int, status: Status, go: int, ends: Mapping[str, int]) -> None:
         self.pid = pid
         self._status = status
+        self._go = go
         self.is_terminal = "terminal" in ends
         self.stdin = ends.get("terminal", ends.get("stdin"))
         self.stdout = ends.get("terminal", ends.get("stdout"))
         self.stderr = ends.get("stderr")
+        self._begun = asyncio.Event()
         self._code: asyncio.Task[int] = asyncio.ensure_future(self._await_code())
         try:
             self._process: Watched | None = Watched(pid)
@@ -63,12 +66,30 @@ class Executed:
             self._process = None
 
     async def _await_code(self) -> int:
-        while (line := await self._status.line()) is not None:
-            word, _, rest = line.partition(" ")
-            if word == "exit":
-                self._status.close()
-                return int(rest)
-        return LOST
+        try:
+            while (line := await self._status.line()) is not None:
+                word, _, rest = line.partition(" ")
+                if word == "begun":
+                    self._begun.set()
+                if word == "exit":
+                    self._status.close()
+                    return int(rest)
+            return LOST
+        finally:
+            self._begun.set()
+
+    async def begin(self) -> None:
+        """Let it run. On return it is itself (signals and window sizes reach it), or has ended."""
+        with suppress(BrokenPipeError):
+            os.write(self._go, b"!")
+        self._release()
+        await self._begun.wait()
+
+    def _release(self) -> None:
+        """One that was not let go ends by this."""
+        if self._go >= 0:
+            os.close(self._go)
+            self._go = -1
 
     async def wait(self) -> int:
         """Its exit code: 128 + n when signal n ended it, 127 not found, 126 not executable, -1 when it was lost with its watcher."""
@@ -94,6 +115,7 @@ class Executed:
         for fd in {self.stdin, self.stdout, self.stderr} - {None}:
             os.close(fd)  # type: ignore[arg-type]
         self.stdin = self.stdout = self.stderr = None
+        self._release()
         if self._process is not None:
             if not self._code.done():
                 self._process.signal(signal.SIGKILL)
@@ -152,10 +174,18 @@ async def execute(
     containers: Containers, key: Key, spec: ExecSpec, config: Mapping[str, str] | None = None
 ) -> Executed:
     """Run a command. Raises Internal if it cannot be attached (the container is not running)."""
+    executed = await attach(containers, key, spec)
+    await executed.begin()
+    return executed
+
+
+async def attach(containers: Containers, key: Key, spec: ExecSpec) -> Executed:
+    """Put a command into the container, where it waits for `begin`. Raises Internal if that cannot be."""
     init = containers.init(key)
     if init is None:
         raise Internal("Instance is not running")
     ends = open_ends(spec, init)
+    wait, go = os.pipe2(os.O_CLOEXEC)
     try:
         job = {
             "job": "attach",
@@ -167,19 +197,24 @@ async def execute(
             "uid": spec.uid,
             "gid": spec.gid,
             "tty": spec.pty is not None,
+            "init": init.pid,
+            **containers.groups(key).entrances(),
         }
-        status, line = await containers.starter.ask(job, ends.theirs)
+        status, line = await containers.starter.ask(job, (*ends.theirs, wait))
     except BaseException:
         ends.close_ours()
+        os.close(go)
         raise
     finally:
         ends.close_theirs()
+        os.close(wait)
     word, _, pid = line.partition(" ")
     if word != "pid":
         status.close()
         ends.close_ours()
+        os.close(go)
         raise Internal(f"Failed to attach to the instance: {line or 'the starter gave no answer'}")
-    return Executed(int(pid), status, ends.ours)
+    return Executed(int(pid), status, go, ends.ours)
 
 
 async def run(containers: Containers, key: Key, command: Sequence[str], timeout: float = 30.0) -> tuple[int, bytes]:

@@ -35,7 +35,13 @@ SAFE_PATH = (
 )
 Job = dict[str, Any]
 
+EVERYTHING, MOVE_TO_CGROUP = 0xFFFF, 1  # liblxc's LXC_ATTACH_DEFAULT and a part of it
+CLONE3 = 435  # the same number everywhere
+PR_SET_CHILD_SUBREAPER = 36
+CLONE_INTO_CGROUP = 0x200000000
+
 _lxc: Any = None
+_ctypes: Any = None
 
 
 def container(job: Job) -> Any:
@@ -70,27 +76,96 @@ def start(job: Job, fds: list[int]) -> int:
 
 
 def attach(job: Job, fds: list[int]) -> int:
-    """Run a command in a container and tell its pid and how it ended."""
-    status, stdin, stdout, stderr = fds
+    """Put a command into a container and tell its pid, that it has begun (once it was let) and how it ended."""
+    status, *streams, job["go"] = fds
     begun, closes_on_exec = os.pipe()  # both do; once nobody holds it the command has its terminal and is itself
-    options = {
-        "stdin": stdin,
-        "stdout": stdout,
-        "stderr": stderr,
-        "uid": job["uid"],
-        "gid": job["gid"],
-        "initial_cwd": "/",
-    }
-    pid = container(job).attach(execute, job, **options)
+    pid = attach_from_within(job, streams, status) or enter(job, streams, EVERYTHING)
     if pid < 0:
         say(status, "failed")
         return 1
-    for used in {0, 1, 2, stdin, stdout, stderr, closes_on_exec}:
+    for used in {0, 1, 2, *streams, job["go"], closes_on_exec}:
         os.close(used)
-    os.read(begun, 1)
     say(status, f"pid {pid}")
+    os.read(begun, 1)
+    say(status, "begun")
     say(status, f"exit {await_end(pid, status)}")
     return 0
+
+
+def enter(job: Job, streams: list[int], flags: int) -> int:
+    """The pid of the command that liblxc has attached; it is a child of this process. -1 if it could not."""
+    names = ("stdin", "stdout", "stderr")
+    options = {"uid": job["uid"], "gid": job["gid"], "initial_cwd": "/", "attach_flags": flags}
+    pid: int = container(job).attach(execute, job, **options, **dict(zip(names, streams, strict=True)))
+    return pid
+
+
+def attach_from_within(job: Job, streams: list[int], status: int) -> int:
+    """As `enter`, but from a process that has put itself into the container's cgroups; 0 if that was not to be.
+
+    Who writes another process's number into cgroup.procs waits for a grace period of RCU, some 10 ms. A process that moves only
+    itself ("0" in `tasks`), or is made in a group of cgroup2, waits for nothing. All the rest of an attach stays liblxc's.
+    """
+    told, tell = os.pipe()
+    between = clone_into(job["leaf"])
+    if between < 0:
+        return 0
+    if between == 0:
+        try:
+            os.close(status)
+            found = enter(job, streams, EVERYTHING & ~MOVE_TO_CGROUP) if join(job) else 0
+            os.write(tell, f"{found}\n".encode())
+        finally:
+            os._exit(0)
+    os.close(tell)
+    os.waitpid(between, 0)  # what it has attached is this process's child now
+    os.set_blocking(told, False)  # the command has the other end too
+    try:
+        return int(os.read(told, 32))
+    except (BlockingIOError, ValueError):  # it was killed: nothing lets go what it may have attached
+        return -1
+
+
+def clone_into(group: str) -> int:
+    """As fork, but the child stands in that group of cgroup2 ("": where this process stands). -1 if it cannot be.
+
+    Whom the child leaves behind becomes a child of this process.
+    """
+    if _ctypes is None or libc("prctl", PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0:
+        return -1
+    try:
+        folder = os.open(group, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if group else 0
+    except OSError:
+        return -1
+    words = [CLONE_INTO_CGROUP if group else 0, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, 0, 0, folder]  # struct clone_args
+    found = libc("syscall", CLONE3, b"".join(word.to_bytes(8, sys.byteorder) for word in words), 8 * len(words))
+    if group:
+        os.close(folder)
+    return found
+
+
+def libc(name: str, *arguments: int | bytes) -> int:
+    """What a function of the C library returns."""
+    found: int = _ctypes.call_function(_ctypes.dlsym(_ctypes.dlopen(None, 0), name), arguments)
+    return found
+
+
+def join(job: Job) -> bool:
+    """Move this process into the cgroups of a container; whether it is in every one that the container's init is in."""
+    try:
+        for tasks in job["tasks"]:
+            file = os.open(tasks, os.O_WRONLY | os.O_CLOEXEC)
+            os.write(file, b"0")
+            os.close(file)
+        return payload_groups(job["init"], job["payload"]) == payload_groups(os.getpid(), job["payload"])
+    except OSError:
+        return False
+
+
+def payload_groups(pid: int, payload: str) -> list[str]:
+    """The hierarchies, as lines of /proc/PID/cgroup begin, in which a process is in that group or below it."""
+    with open(f"/proc/{pid}/cgroup") as file:
+        return [line.rpartition(":")[0] for line in file if payload in line.rstrip("\n").split("/")]
 
 
 def await_end(pid: int, status: int) -> int:
@@ -119,6 +194,8 @@ def execute(job: Job) -> int:
         os.chdir(job["cwd"])
     except OSError:
         os.chdir("/")
+    if not os.read(job["go"], 1):
+        return LOST
     return become(job["command"], job["environment"])
 
 
@@ -229,12 +306,18 @@ def exactly(channel: Any, length: int) -> bytes:
 
 
 def main() -> None:
-    global _lxc
+    global _lxc, _ctypes
     channel = socket.socket(fileno=int(sys.argv[1]))
     sys.path.insert(0, sys.argv[2])
     import _lxc as binding  # type: ignore[import-not-found]
 
     _lxc = binding
+    try:
+        import _ctypes as foreign  # type: ignore[import-not-found]
+
+        _ctypes = foreign
+    except ImportError:
+        pass
     sys.path.clear()
     sys.meta_path.clear()
     os.environ.clear()

@@ -11,6 +11,7 @@ import pytest
 
 from chassis.errors import BadRequest, Internal
 from services.instances.host import exec as host_exec
+from services.instances.host.cgroups import Groups
 from services.instances.host.console import Consoles, Session
 from services.instances.host.exec import ExecSpec, Executed, read_some, write_all
 from services.instances.host.spec import Key
@@ -276,3 +277,56 @@ async def until_log(consoles: Consoles, wanted: bytes) -> None:
     async with asyncio.timeout(20):
         while wanted not in consoles.read_log(KEY):
             await asyncio.sleep(0.01)
+
+
+def confinement(pid: int) -> dict[str, str]:
+    """What the kernel holds a process to."""
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line)
+    kept = (
+        "CapInh",
+        "CapPrm",
+        "CapEff",
+        "CapBnd",
+        "CapAmb",
+        "NoNewPrivs",
+        "Seccomp",
+        "Seccomp_filters",
+        "Groups",
+        "Uid",
+    )
+    spaces = {space: os.readlink(f"/proc/{pid}/ns/{space}") for space in os.listdir(f"/proc/{pid}/ns")}
+    files = {
+        file: Path(f"/proc/{pid}/{file}").read_text() for file in ("cgroup", "limits", "oom_score_adj", "personality")
+    }
+    return {**{name: status.get(name, "").strip() for name in kept}, **spaces, **files}
+
+
+@pytest.mark.parametrize("privileged", [False, True])
+async def test_a_command_is_confined_as_liblxc_alone_confines_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, privileged: bool
+) -> None:
+    """Commands come into their cgroups by themselves, which is quicker; nothing else may differ by that."""
+    spec = world.spec(idmap=None) if privileged else world.spec()
+    await world.containers.start(spec)
+    await world.shell(KEY, "true")  # the first is liblxc's, which makes the group for commands
+    ours = await execute(world, "sleep", "1000", discard=True)
+    monkeypatch.setattr(Groups, "entrances", lambda groups: {"payload": "", "tasks": [], "leaf": "/nonexistent"})
+    theirs = await execute(world, "sleep", "1000", discard=True)
+    assert confinement(ours.pid) == confinement(theirs.pid)
+    for executed in (ours, theirs):
+        executed.close()
+        await executed.wait()
+
+
+async def test_one_that_waits_to_begin_has_done_nothing_and_ends_when_it_is_given_up(running: World) -> None:
+    spec = ExecSpec(["sh", "-c", "touch /tmp/done"], PATH, discard=True)
+    given_up = await host_exec.attach(running.containers, KEY, spec)
+    given_up.close()
+    await given_up.wait()
+    code, _ = await host_exec.run(running.containers, KEY, ["test", "-e", "/tmp/done"])
+    assert code == 1
+    executed = await host_exec.attach(running.containers, KEY, spec)
+    await executed.begin()
+    assert await executed.wait() == 0
+    executed.close()
+    await running.shell(KEY, "test -e /tmp/done")
