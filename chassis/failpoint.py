@@ -1,7 +1,8 @@
 """Failpoints: where a test makes a saga die, fail or stand still. Nothing happens unless the environment says so.
 
 `NUBIBUS_FAILPOINT="instance.start:mount.do.after=kill"`; several are separated by commas. Points are `<step>.do.before|after`,
-`<step>.undo.before|after` and `finish.before|after`. Actions: `kill` (SIGKILL to this process), `fail` (the step raises), `hold` (see
+`<step>.undo.before|after` and `finish.before|after`; of a change, `commit:<kind of row>.before|after` (before it is sent to the log, and
+when it is there but nobody was told). Actions: `kill` (SIGKILL to this process), `fail` (the step raises), `hold` (see
 below). `NUBIBUS_FAILPOINT=@/path/file` reads the text from that file at each point; a point that fires is taken out of the file first,
 so it fires once, also when the process comes back; the last one takes the file along. `hold` then creates `/path/file.reached` and
 waits until that is removed.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 
 from chassis.errors import Internal
@@ -36,6 +38,13 @@ async def failpoint(saga: str, point: str) -> None:
     if path is not None:
         _keep(path, actions)
     await _act(action, f"{saga}:{point}", path)
+
+
+async def at_commit(kinds: Iterable[str], side: str) -> None:
+    """The points of a change, one for each kind of row in it."""
+    if os.environ.get(VARIABLE):
+        for kind in sorted(set(kinds)):
+            await failpoint("commit", f"{kind}.{side}")
 
 
 def _actions(text: str) -> dict[str, str]:

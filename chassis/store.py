@@ -19,6 +19,7 @@ from chassis import calls
 from chassis.change import EVENTS_TTL, OPERATIONS_TTL, Change, Put
 from chassis.errors import Conflict, Unavailable
 from chassis.events import Event
+from chassis.failpoint import at_commit
 from chassis.kinds import AnyKind, Kind, Versioned, kind_name
 from chassis.log import (
     HEADER_BACK,
@@ -128,7 +129,9 @@ class Store:
         if patience is None:
             await self.log.when_up()
         messages = [self._tightened(m, change.rows.get(m.subject)) for m in messages]
+        await at_commit((row.kind.name for row in change.rows.values()), "before")
         last = await self._append(messages, change, patience)
+        await at_commit((row.kind.name for row in change.rows.values()), "after")
         if not change.rows:
             return last
         revision = last - len(change.events)

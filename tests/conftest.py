@@ -13,6 +13,7 @@ pytest_plugins = ["tests.hostcheck"]
 MARKERS = (
     "extension(name): shows the effect of this row of the ledger of API extensions",
     "differs(reason): real LXD has a bug here that is not copied on purpose; skipped on LXD",
+    "saga(*sagas): runs these through chassis.testing.sagas.check_saga (tests/sagas/conftest.py holds it to that)",
 )
 
 

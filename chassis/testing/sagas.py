@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from chassis.errors import Fault, Internal
 from chassis.operations import CANCELLED, FAILURE, SUCCESS, Operation
@@ -20,6 +20,7 @@ from chassis.store import Change, Store
 from chassis.testing.memory import Connection, MemoryLog
 
 DEADLINE = 30.0
+GRACE = 1.0  # seconds that a step may go on when the service stops
 
 
 class World(Protocol):
@@ -39,6 +40,19 @@ class World(Protocol):
 
     def achieved(self) -> list[str]:
         """What is missing after a success; must be empty."""
+
+
+CHECKED: set[str] = set()  # the names of the sagas that were checked to the end, for the suite's own bookkeeping
+
+
+@runtime_checkable
+class Nesting(Protocol):
+    """What a world has besides when its saga accepts operations of its own: the other sagas of the service, and the engine."""
+
+    others: Sequence[Saga]
+
+    def wired(self, sagas: Sagas) -> None:
+        """Called at each start of the service."""
 
 
 class Killed(BaseException):
@@ -96,6 +110,7 @@ class _Scene:
             await asyncio.wait({waiting, restart}, return_when=asyncio.FIRST_COMPLETED)
             restart.cancel()
             if waiting.done() and waiting.result().final:
+                await self._settle()
                 await self._stop()
                 return waiting.result()
             waiting.cancel()
@@ -103,11 +118,20 @@ class _Scene:
             await self._stop()
             await self._start()
 
+    async def _settle(self) -> None:
+        """Until the operations that it left behind have ended as well."""
+        assert self.sagas is not None
+        for row in list(self.sagas.operations.rows.select()):
+            await self.sagas.operations.wait(row.value.id)
+
     async def _start(self, *, first: bool = False) -> None:
         self._connection = self.log.connect()
         store = Store(self._connection, "test")
         parts = self.world.parts(store)
-        self.sagas = Sagas(store, "test", [self.saga], parts=parts)
+        nesting = self.world if isinstance(self.world, Nesting) else None
+        self.sagas = Sagas(store, "test", [self.saga, *(nesting.others if nesting else ())], parts=parts)
+        if nesting:
+            nesting.wired(self.sagas)
         self.sagas.operations.rows.watch(self._note)
         await store.start()
         if first:
@@ -115,12 +139,12 @@ class _Scene:
         await self.sagas.start()
 
     def _note(self, _key: tuple[str, ...], _old: Any, row: Any) -> None:
-        if row is not None:
+        if row is not None and row.value.saga == self.saga.name:
             self._id = row.value.id
 
     async def _stop(self) -> None:
         assert self.sagas is not None
-        await self.sagas.stop()
+        await self.sagas.stop(GRACE)
 
 
 def _wrapped(saga: Saga, scene: _Scene) -> Saga:
@@ -175,6 +199,7 @@ async def check_saga(saga: Saga, make_world: Callable[[], World]) -> int:
     for number in range(1, writes + 1):
         for luck in ("lost", "unacknowledged"):
             await _check(saga, make_world(), {}, SUCCESS, _once(number, luck))
+    CHECKED.add(saga.name)
     return len(scenes) + 2 * writes
 
 

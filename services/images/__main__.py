@@ -15,13 +15,14 @@ from services.images.parts import Parts
 from services.images.refresh import LOOK, AutoUpdate
 from services.images.sagas import deleting, importing, publishing, pulling, refreshing
 
+VERBS = (importing.IMPORT, publishing.PUBLISH, pulling.PULL, refreshing.REFRESH, deleting.DELETE)
+
 
 async def wire(part: service.Part) -> None:
     files = Files(part.directory)
     parts = Parts.of(files, part.store)
     shelf = parts.shelf
-    verbs = (importing.IMPORT, publishing.PUBLISH, pulling.PULL, refreshing.REFRESH, deleting.DELETE)
-    sagas = Sagas(part.store, part.name, verbs, parts=parts, member=part.member)
+    sagas = Sagas(part.store, part.name, VERBS, parts=parts, member=part.member)
     used = LastUsed(part.store, shelf)
 
     async def prepare() -> None:

@@ -20,6 +20,7 @@ from services.storage.schedule import TICK, Schedule
 from services.storage.snapshot import Snapshots
 from services.storage.volume import Volumes
 
+VERBS = (*pool_sagas.SAGAS, *volume_sagas.SAGAS, *snapshot_sagas.SAGAS, *backup_sagas.SAGAS)
 SWEEP = 3600.0  # seconds between sweeps of the cache and attempts to open what could not be opened
 
 
@@ -28,8 +29,7 @@ async def wire(part: service.Part) -> None:
     by_fingerprint = images.index("fingerprint", lambda image: [image.fingerprint])
     parts = Parts.of(part.directory, part.store, lambda name: by_fingerprint.count(name) > 0, part.member)
     places, trees = parts.places, parts.trees
-    verbs = (*pool_sagas.SAGAS, *volume_sagas.SAGAS, *snapshot_sagas.SAGAS, *backup_sagas.SAGAS)
-    sagas = Sagas(part.store, part.name, verbs, parts=parts, member=part.member)
+    sagas = Sagas(part.store, part.name, VERBS, parts=parts, member=part.member)
     placing = Placing(part.store, parts)
     volumes = Volumes(part.store, parts, placing, sagas)
 

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import AsyncIterator
 from datetime import datetime
 from email.utils import formatdate
+from functools import partial
 from typing import Any, ClassVar
 
 import msgspec
@@ -173,7 +174,8 @@ class Backups:
             await self.volumes.refuse_taken(pool, target)
             resources = {"storage_volumes": [f"/1.0/storage_volumes/{target.name}"]}
             lock = custom.lock_of(pool, target)
-            return await self.running.accepted(sagas.RESTORE, args, project, lock, resources=resources)
+            free = partial(self.volumes.refuse_known, pool, target)
+            return await self.running.accepted(sagas.RESTORE, args, project, lock, resources=resources, condition=free)
         except BaseException:
             file.unlink(missing_ok=True)
             raise

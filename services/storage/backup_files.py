@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from chassis import errors
@@ -55,14 +56,15 @@ class BackupFiles:
 
     @staticmethod
     def _tidy(folder: Path) -> None:
+        """Remove the folder of a volume, and that of its pool, if nothing is in them."""
         for empty in (folder, folder.parent):
-            try:
+            with suppress(OSError):
                 empty.rmdir()
-            except OSError:
-                return
 
     def sweep(self, keep: Iterable[str]) -> None:
-        """At the start: remove what was half made, and uploads whose token is none of `keep`."""
+        """At the start: make the folders; remove what was half made, and uploads whose token is none of `keep`."""
+        for folder in (self.folder, self.arriving):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         kept = set(keep)
         for path in self.folder.glob(f"*/*/{WORK}*"):
             path.unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from chassis import errors
@@ -14,6 +14,7 @@ from chassis.store import Store
 from gen.nubibus.rest.v1 import rest_pb2
 
 LONGEST = 600.0  # seconds
+Condition = Callable[[], None]
 
 
 class Running:
@@ -21,9 +22,14 @@ class Running:
         self._sagas = sagas
         self._store = store
 
-    async def to_the_end(self, saga: Saga, args: dict[str, Any], project: str, *locks: LockKey) -> int:
-        """Where LXD answers synchronously: the revision at the end. Raises Internal with its reason when it fails."""
-        accepted = await self._sagas.accept(saga, args, project=project, locks=locks)
+    async def to_the_end(
+        self, saga: Saga, args: dict[str, Any], project: str, *locks: LockKey, condition: Condition | None = None
+    ) -> int:
+        """Where LXD answers synchronously: the revision at the end. Raises Internal with its reason when it fails.
+
+        `condition` is looked at under the locks and raises what is to be refused.
+        """
+        accepted = await self._sagas.accept(saga, args, project=project, locks=locks, change=condition)
         ended = await self._sagas.operations.wait(accepted.id, LONGEST)
         if not ended.final:
             raise errors.Unavailable(f"{saga.description} goes on as operation {ended.id}")
@@ -38,6 +44,9 @@ class Running:
         project: str,
         *locks: LockKey,
         resources: Mapping[str, Sequence[str]] | None = None,
+        condition: Condition | None = None,
     ) -> rest_pb2.Answer:
-        found = await self._sagas.accept(saga, args, project=project or "default", locks=locks, resources=resources)
+        found = await self._sagas.accept(
+            saga, args, project=project or "default", locks=locks, resources=resources, change=condition
+        )
         return answer(rest_pb2.Accepted(id=found.id, operation=found.operation, revision=found.revision))

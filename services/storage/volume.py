@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
+from functools import partial
 from typing import Any, ClassVar
 
 import msgspec
@@ -182,12 +183,18 @@ class Volumes(PlacedVolumes):
             "description": body.description,
         }
         lock = custom.lock_of(request.pool, target)
-        revision = await self.running.to_the_end(sagas.CREATE, args, target.project, lock)
+        free = partial(self.refuse_known, request.pool, target)
+        revision = await self.running.to_the_end(sagas.CREATE, args, target.project, lock, condition=free)
         return answer(rest_pb2.Document(json=b"{}", revision=revision))
 
     async def refuse_taken(self, pool: str, volume: VolumeName) -> None:
-        taken = self.places.volumes.get(pool, volume.project, volume.type, volume.name) is not None
-        if taken or await self.places.driver(pool).exists(volume):
+        self.refuse_known(pool, volume)
+        if await self.places.driver(pool).exists(volume):
+            raise errors.Conflict("Volume by that name already exists")
+
+    def refuse_known(self, pool: str, volume: VolumeName) -> None:
+        """By its row alone. Under the lock of the name this is what a saga relies on: a volume that it finds is its own."""
+        if self.places.volumes.get(pool, volume.project, volume.type, volume.name) is not None:
             raise errors.Conflict("Volume by that name already exists")
 
     async def _copy(
@@ -220,8 +227,10 @@ class Volumes(PlacedVolumes):
             has = set(self._snapshots_of(existing.value))
             args["snapshots"] = [name for name in wanted if name not in has]
         locks = {custom.lock_of(request.pool, target), custom.lock_of(pool, custom.name_of(row))}
-        verb = sagas.REFRESH if existing is not None else sagas.COPY
-        return await self.running.accepted(verb, args, request.project, *sorted(locks))
+        if existing is not None:
+            return await self.running.accepted(sagas.REFRESH, args, request.project, *sorted(locks))
+        free = partial(self.refuse_known, request.pool, target)
+        return await self.running.accepted(sagas.COPY, args, request.project, *sorted(locks), condition=free)
 
     def _snapshots_of(self, row: Volume) -> list[str]:
         """Names, the oldest first."""
@@ -287,14 +296,15 @@ class Volumes(PlacedVolumes):
             raise errors.BadRequest("The volume is still in use by a device; remove the device first")
         args: dict[str, Any] = {"source": sagas.spot(row.pool, custom.name_of(row)), "target": sagas.spot(pool, target)}
         locks = (custom.lock_of(row.pool, custom.name_of(row)), custom.lock_of(pool, target))
+        free = partial(self.refuse_known, pool, target)
         if not body.pool and not body.project:
-            revision = await self.running.to_the_end(sagas.RENAME, args, row.project, *locks)
+            revision = await self.running.to_the_end(sagas.RENAME, args, row.project, *locks, condition=free)
             location = volume_url(pool, "custom", target.name, target.project)
             return answer(empty(location=location, revision=revision))
         more = {"content_type": row.content_type, "config": row.config, "description": row.description}
         verb: Saga = sagas.MOVE_WITHIN if pool == row.pool else sagas.MOVE
         args = {**args, **more, "snapshots": self._snapshots_of(row)}
-        return await self.running.accepted(verb, args, request.project, *locks)
+        return await self.running.accepted(verb, args, request.project, *locks, condition=free)
 
     async def Delete(self, request: volume_pb2.VolumeRequest, call: Call) -> rest_pb2.Document:
         row = self.one(request.pool, request.project, request.type, request.name).value

@@ -22,6 +22,7 @@ DEPTHS = {
     "networks": 3,
     "images": 2,
     "cache": 3,
+    "backups": 4,
     "disks": 1,
     "run": 0,
     "devices": 3,

@@ -8,7 +8,7 @@ from typing import Any
 
 from chassis.saga import Saga
 from services.images.sagas import deleting, importing
-from services.instances.sagas import bulk, create, delete, freeze, reach, rename, restart, start, stop, update
+from services.instances.sagas import bulk, create, delete, freeze, hurry, reach, rename, restart, start, stop, update
 from services.storage.sagas import pool as pools
 from tests.conformance import images
 from tests.conformance.client import Answer
@@ -158,6 +158,19 @@ class All(Act):
 
     def ask(self, subject: Subject) -> Answer:
         return subject.api.request("PUT", "/1.0/instances", {"state": {"action": self.action, "timeout": 30}})
+
+
+@dataclass
+class Hurry(Act):
+    """A forced stop of an instance whose clean stop waits in vain."""
+
+    def prepare(self, subject: Subject) -> None:
+        self.make(subject)
+        subject.world.push(self.what, "/sbin/init", b"#!/bin/sh\ntrap '' PWR\nwhile :; do sleep 1; done\n")
+        subject.api.wait(self.act(subject, "start"), DEADLINE)
+        subject.world.settle(self.what)
+        waits = {"action": "stop", "timeout": 600}
+        assert subject.api.request("PUT", f"/1.0/instances/{self.what}/state", waits).status == 202
 
 
 @dataclass
@@ -331,6 +344,7 @@ def of_sagas() -> list[Callable[[], Scene]]:
         instance(Act, restart.SAGA, action="restart", before="Running"),
         instance(Act, freeze.FREEZE, action="freeze", before="Running", after="Frozen"),
         instance(Act, freeze.UNFREEZE, action="unfreeze", before="Frozen"),
+        instance(Hurry, hurry.SAGA, action="stop", before="Stopped", after="Stopped"),
         instance(All, bulk.SAGA, action="start"),
         instance(Rename, rename.SAGA),
         instance(Update, update.SAGA),

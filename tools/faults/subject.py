@@ -39,11 +39,13 @@ class Failing(Nubibus):
 
 
 class Subject:
-    """A running server with a pool, an image and two bridges."""
+    """A running server with two pools, an image and two bridges. What is entered into `kept` is left at the end."""
 
-    def __init__(self, server: Failing, world: World) -> None:
+    def __init__(self, server: Failing, world: World, other_pool: str, kept: contextlib.ExitStack) -> None:
         self.server = server
         self.world = world
+        self.other_pool = other_pool
+        self.kept = kept
         self.bridge, self.other_bridge = world.bridge(), world.bridge()
         self.directory = server.directory
 
@@ -149,12 +151,14 @@ def subject(small_disk: int = 0) -> Iterator[Subject]:
             _mount_small(server.directory, small_disk)
         server.start()
         api = Client(server.socket)
-        pool = unique("pool")
-        api.post("/1.0/storage-pools", {"name": pool, "driver": "dir", "config": {}})
+        pool, other_pool = unique("pool"), unique("pool")
+        for name in (pool, other_pool):
+            api.post("/1.0/storage-pools", {"name": name, "driver": "dir", "config": {}})
         ground = Ground(api, pool, images.upload(api, images.unified_with({"faults": pool}, "tar.gz")))
         world = World(ground)
         try:
-            yield Subject(server, world)
+            with contextlib.ExitStack() as kept:
+                yield Subject(server, world, other_pool, kept)
         finally:
             server.failpoint.unlink(missing_ok=True)
             with contextlib.suppress(

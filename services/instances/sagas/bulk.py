@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from chassis.errors import Fault, Internal
+from chassis.errors import Fault, Internal, Unavailable
 from chassis.operations import SUCCESS
 from chassis.saga import Context, Saga, Step
 from services.instances.actions import accept
@@ -58,6 +58,8 @@ async def _one(ctx: Context, name: str, state: StateBody, turn: asyncio.Semaphor
         try:
             accepted = await accept(parts, member, state, key=f"{ctx.operation.id}/{name}")
             ended = await parts.sagas.operations.wait(accepted.id)
+        except Unavailable:
+            raise  # this runs again, and finds what was accepted
         except Fault as fault:
             return f"{name}: {fault.text}"
     return "" if ended.status_code == SUCCESS else f"{name}: {ended.err}"

@@ -26,6 +26,7 @@ from services.storage.urls import volume_url
 
 log = structlog.get_logger(__name__)
 Spot = dict[str, str]
+SWITCHES = 5  # attempts to move the rows of a volume that somebody changes at the same time
 
 
 def spot(pool: str, volume: VolumeName) -> Spot:
@@ -186,7 +187,8 @@ REFRESH = Saga(
 )
 
 
-# Move: within a pool a rename, else a copy and then the removal of the source.
+# Move: within a pool a rename; else a copy, then the rows change sides, then the source goes. From the moment at which the rows have
+# changed sides nothing turns back: whatever fails later, the rest is done.
 
 
 async def _rename(ctx: Context) -> None:
@@ -199,14 +201,48 @@ async def _rename_back(ctx: Context) -> None:
         await driver.rename(_volume(ctx.args["target"]), source)
 
 
+async def _switch(ctx: Context) -> None:
+    """The rows of the source become those of the target; nothing happens if they did."""
+    for attempt in range(SWITCHES):
+        change = Change()
+        _moved(ctx, change)
+        try:
+            if change:
+                await ctx.store.commit(change)
+            return
+        except errors.Conflict:  # somebody has changed the volume's configuration meanwhile
+            if attempt == SWITCHES - 1:
+                raise
+            await ctx.store.refresh()
+
+
+async def _has_switched(ctx: Context) -> bool:
+    parts: Parts = ctx.parts
+    await ctx.store.refresh()
+    return parts.places.volumes.get(*_key(ctx.args["target"])) is not None
+
+
+async def _remove_target_unless_switched(ctx: Context) -> None:
+    if not await _has_switched(ctx):
+        await _remove_target(ctx)
+
+
+async def _move_backups_back_unless_switched(ctx: Context) -> None:
+    if not await _has_switched(ctx):
+        await _move_backups_back(ctx)
+
+
 async def _remove_source(ctx: Context) -> None:
-    """The target is whole: what cannot be removed now must not undo it."""
+    """The volume is the target: what cannot be removed now must not fail the operation."""
     try:
         await _driver(ctx, ctx.args["source"]).remove(_volume(ctx.args["source"]))
-    except errors.Unavailable:
-        raise
     except errors.Fault as fault:
         log.error("A moved volume cannot be removed from its old pool", volume=ctx.args["source"], reason=fault.text)
+
+
+async def _remove_source_if_switched(ctx: Context) -> None:
+    if await _has_switched(ctx):
+        await _remove_source(ctx)
 
 
 def _moved(ctx: Context, change: Change) -> None:
@@ -256,13 +292,13 @@ MOVE_WITHIN = Saga(
 MOVE = Saga(
     "storage-volume.move",
     steps=(
-        Step("snapshots", _copy_snapshots, _remove_target),
-        Step("copy", _copy, _remove_target),
-        BACKUPS,
+        Step("snapshots", _copy_snapshots, _remove_target_unless_switched),
+        Step("copy", _copy, _remove_target_unless_switched),
+        Step("backups", _move_backups, _move_backups_back_unless_switched, light=True),
+        Step("switch", _switch, _remove_source_if_switched),
         Step("remove", _remove_source),
     ),
     description="Moving storage volume",
-    finish=_moved,
 )
 
 

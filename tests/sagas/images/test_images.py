@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,9 @@ import pytest
 from chassis.store import Change, Store
 from chassis.testing.sagas import check_saga
 from rows.image import IMAGE, IMAGE_ALIAS, Image, ImageAlias
-from services.images import remote
 from services.images.files import Files
 from services.images.parts import Parts
-from services.images.sagas import deleting, importing, pulling
+from services.images.sagas import deleting, importing
 from services.images.shelf import Shelf
 from tools import busybox_image as busybox
 
@@ -104,47 +102,16 @@ class DeleteWorld(ImportWorld):
         return [*self.found(), *there]
 
 
+@pytest.mark.saga(importing.IMPORT)
 async def test_importing(tmp_path: Path) -> None:
     assert await check_saga(importing.IMPORT, lambda: ImportWorld(tmp_path)) > 20
 
 
+@pytest.mark.saga(deleting.DELETE)
 async def test_deleting(tmp_path: Path) -> None:
     assert await check_saga(deleting.DELETE, lambda: DeleteWorld(tmp_path)) > 10
 
 
+@pytest.mark.saga(deleting.DELETE)
 async def test_deleting_what_another_project_has_too(tmp_path: Path) -> None:
     assert await check_saga(deleting.DELETE, lambda: DeleteWorld(tmp_path, ("default", "other"))) > 10
-
-
-class PullWorld(ImportWorld):
-    """Another server that has the image as a form."""
-
-    def __init__(self, base: Path) -> None:
-        super().__init__(base)
-        self.files.incoming("token").drop()
-        wanted = pulling.Pull(
-            token="token",
-            project="default",
-            server="https://other",
-            fingerprint=fingerprint(),
-            aliases=({"name": "bb"},),
-        )
-        self.args = msgspec.to_builtins(wanted)
-
-
-async def test_pulling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def find(*_: object) -> dict[str, Any]:
-        return {"fingerprint": fingerprint(), "size": 1, "properties": {"a": "b"}}
-
-    @asynccontextmanager
-    async def download(*_: object) -> AsyncIterator[remote.Answer]:
-        async def body() -> AsyncIterator[bytes]:
-            for name, data in zip(("metadata", "rootfs"), split(), strict=True):
-                yield f'\r\n--B\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'.encode() + data
-            yield b"\r\n--B--\r\n"
-
-        yield remote.Answer(200, {"content-type": "multipart/form-data; boundary=B"}, body())
-
-    monkeypatch.setattr(pulling.remote, "find", find)
-    monkeypatch.setattr(pulling.remote, "download", download)
-    assert await check_saga(pulling.PULL, lambda: PullWorld(tmp_path)) > 20

@@ -25,6 +25,7 @@ def missing(**claims: bool) -> list[str]:
     return [name for name, holds in claims.items() if not holds]
 
 
+@pytest.mark.saga(create.SAGA)
 async def test_create(tmp_path: Path) -> None:
     def achieved(world: InstanceWorld) -> list[str]:
         row = world.row()
@@ -43,6 +44,7 @@ async def test_create(tmp_path: Path) -> None:
     await check_saga(create.SAGA, world)
 
 
+@pytest.mark.saga(start.SAGA)
 async def test_start(tmp_path: Path) -> None:
     def achieved(world: InstanceWorld) -> list[str]:
         row = world.row()
@@ -59,6 +61,7 @@ async def test_start(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("force", [True, False])
+@pytest.mark.saga(stop.SAGA)
 async def test_stop(tmp_path: Path, force: bool) -> None:
     def achieved(world: InstanceWorld) -> list[str]:
         row = world.row()
@@ -75,6 +78,7 @@ async def test_stop(tmp_path: Path, force: bool) -> None:
     await check_saga(stop.SAGA, lambda: InstanceWorld(tmp_path, args, rows=rows, running=True, achieved=achieved))
 
 
+@pytest.mark.saga(stop.SAGA)
 async def test_stop_of_an_ephemeral_one_deletes_it(tmp_path: Path) -> None:
     def achieved(world: InstanceWorld) -> list[str]:
         return [f"{kind} still there" for kind, things in world.things().items() if things]
@@ -84,6 +88,7 @@ async def test_stop_of_an_ephemeral_one_deletes_it(tmp_path: Path) -> None:
     await check_saga(stop.SAGA, lambda: InstanceWorld(tmp_path, args, rows=rows, running=True, achieved=achieved))
 
 
+@pytest.mark.saga(restart.SAGA)
 async def test_restart(tmp_path: Path) -> None:
     def achieved(world: InstanceWorld) -> list[str]:
         row = world.row()
@@ -100,6 +105,7 @@ async def test_restart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.saga(freeze.FREEZE, freeze.UNFREEZE)
 async def test_freeze_and_unfreeze(tmp_path: Path, frozen: bool) -> None:
     def achieved(world: InstanceWorld) -> list[str]:
         return missing(frozen=world.host.running[KEY].frozen is frozen)
@@ -115,6 +121,7 @@ async def test_freeze_and_unfreeze(tmp_path: Path, frozen: bool) -> None:
     await check_saga(saga, lambda: kind(tmp_path, {"name": "c1"}, rows=rows, running=True, achieved=achieved))
 
 
+@pytest.mark.saga(delete.SAGA)
 async def test_delete(tmp_path: Path) -> None:
     def achieved(world: InstanceWorld) -> list[str]:
         return [f"{kind} still there" for kind, things in world.things().items() if things]
@@ -124,6 +131,7 @@ async def test_delete(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.saga(rename.SAGA)
 async def test_rename(tmp_path: Path) -> None:
     def achieved(world: InstanceWorld) -> list[str]:
         row = world.row("c2")
@@ -140,6 +148,7 @@ async def test_rename(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.saga(update.SAGA)
 async def test_update_of_a_running_one_plugs_unplugs_and_limits(tmp_path: Path) -> None:
     def achieved(world: InstanceWorld) -> list[str]:
         row = world.row()

@@ -84,10 +84,12 @@ class RemovedPoolWorld(PoolWorld):
         return super().leftovers()
 
 
+@pytest.mark.saga(sagas.CREATE)
 async def test_making_a_dir_pool(tmp_path: Path) -> None:
     assert await check_saga(sagas.CREATE, lambda: PoolWorld(tmp_path, "dir", {})) > 10
 
 
+@pytest.mark.saga(sagas.DELETE)
 async def test_removing_a_dir_pool(tmp_path: Path) -> None:
     assert await check_saga(sagas.DELETE, lambda: RemovedPoolWorld(tmp_path, "dir", {})) > 10
 
