@@ -93,10 +93,9 @@ class ExecMethods:
     async def _converse(self, operation: str, member: Member, spec: host_exec.ExecSpec, wires: Wires) -> None:
         """From the connected websockets to the end of the operation."""
         try:
-            async with asyncio.timeout(CONNECT):
-                await wires.ready.wait()
+            executed = await self._ready(member, spec, wires)
             async with self._told(member, spec):
-                executed = await host_exec.execute(self.parts.host, member.key, spec)
+                await executed.begin()
                 code = await execution.carry(executed, wires)
             await self._finish(operation, code)
         except TimeoutError:
@@ -106,6 +105,18 @@ class ExecMethods:
         finally:
             wires.done.set()
             self.sockets.forget(operation)
+
+    async def _ready(self, member: Member, spec: host_exec.ExecSpec, wires: Wires) -> host_exec.Executed:
+        """The command is put into the instance while the client connects; it begins when both are done."""
+        attaching = asyncio.ensure_future(host_exec.attach(self.parts.host, member.key, spec))
+        try:
+            async with asyncio.timeout(CONNECT):
+                await wires.ready.wait()
+            return await attaching
+        except BaseException:
+            attaching.cancel()
+            attaching.add_done_callback(_let_go)
+            raise
 
     async def _alone(self, member: Member, body: ExecBody, spec: host_exec.ExecSpec) -> rest_pb2.Answer:
         operations = self.parts.sagas.operations
@@ -225,3 +236,8 @@ class ExecMethods:
         await asyncio.to_thread(self.consoles.clear_log, member.key)
         await self._tell("instance-console-reset", member)
         return documents.empty()
+
+
+def _let_go(attaching: asyncio.Task[host_exec.Executed]) -> None:
+    if not attaching.cancelled() and attaching.exception() is None:
+        attaching.result().close()

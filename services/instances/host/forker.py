@@ -313,7 +313,7 @@ def main() -> None:
 
     _lxc = binding
     try:
-        import _ctypes as foreign  # type: ignore[import-not-found]
+        import _ctypes as foreign
 
         _ctypes = foreign
     except ImportError:
