@@ -280,9 +280,9 @@ class Operations:
             if row.value.final:
                 return row.revision
             change = Change()
-            put_state(change, made(row.value), row.revision, self.store.operations_ttl, self.locks.get)
             if extra is not None:
                 change.merge(extra)
+            put_state(change, made(row.value), row.revision, self.store.operations_ttl, self.locks.get)
             try:
                 return await self.store.commit(change, patience=None)
             except Conflict:

@@ -103,10 +103,21 @@ def _kind(method: Method) -> str:
     return "_".join("stream" if streams else "unary" for streams in (method.client_streams, method.server_streams))
 
 
-async def _with_mark(requests: AsyncIterator[Message]) -> AsyncIterator[Message | bytes]:
-    async for request in requests:
-        yield request
-    yield END
+async def _send(requests: AsyncIterator[Message], running: Any) -> None:
+    """The requests and the mark. What they raise ends the call, whose reader raises it again.
+
+    Done here and not by gRPC's own iteration, which formats a traceback whenever a call is cancelled (as each websocket's is at its end).
+    """
+    try:
+        async for request in requests:
+            await running.write(request)
+        await running.write(END)
+        await running.done_writing()
+    except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        return  # the call has ended; its reader knows why
+    except BaseException:
+        running.cancel()
+        raise
 
 
 def _serialize(request: Message | bytes) -> bytes:
@@ -153,14 +164,14 @@ class GrpcClient:
         """
         target = await self.discovery.find(part, member)
         invoke = self._multicallable(self._channel(target), method)
-        if method.client_streams:
-            request = _with_mark(request)
         headers = call.to_headers(timeout if timeout is not None else 0.0)
         if timeout is None:
             del headers["nubibus-timeout"]
         if method.client_streams:
             headers[MARKED] = "1"
-        running = invoke(request, timeout=timeout, metadata=tuple(headers.items()), wait_for_ready=False)
+        options = {"timeout": timeout, "metadata": tuple(headers.items()), "wait_for_ready": False}
+        running = invoke(**options) if method.client_streams else invoke(request, **options)
+        sending = asyncio.ensure_future(_send(request, running)) if method.client_streams else None
         try:
             if method.server_streams:
                 async for message in running:
@@ -170,8 +181,15 @@ class GrpcClient:
         except grpc.aio.AioRpcError as error:
             self.discovery.forget(part, member)
             raise await self._fault(error, running, part, method) from None
+        except asyncio.CancelledError:
+            if sending is not None and sending.done() and not sending.cancelled() and (broken := sending.exception()):
+                raise broken from None
+            raise
         finally:
             running.cancel()
+            if sending is not None:
+                sending.cancel()
+                await asyncio.gather(sending, return_exceptions=True)
 
     def _channel(self, target: Target) -> grpc.aio.Channel:
         identity = Identity(self.discovery.directory) if target.secure else None

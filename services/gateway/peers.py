@@ -6,14 +6,16 @@ import base64
 import pwd
 import socket
 import struct
+import time
 from asyncio import Transport
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from chassis.calls import Caller
 
 CREDENTIALS = struct.Struct("3i")
+REMEMBERED = 10.0  # seconds that the name of a user is taken for granted
 
 
 @dataclass
@@ -29,10 +31,7 @@ class Peer:
     @cached_property
     def username(self) -> str:
         """Name of the unix user, its number if it has none."""
-        try:
-            return pwd.getpwuid(self.uid).pw_name if self.uid is not None else self.fingerprint
-        except KeyError:
-            return str(self.uid)
+        return self.fingerprint if self.uid is None else _name_of(self.uid, int(time.monotonic() / REMEMBERED))
 
     @cached_property
     def certificate_text(self) -> str:
@@ -54,6 +53,15 @@ def peer_of(transport: Transport, address: str = "") -> Peer:
         return Peer(address=_address(transport.get_extra_info("peername")))
     _pid, uid, _gid = CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size))
     return Peer(uid=uid, address="@")
+
+
+@lru_cache(256)
+def _name_of(uid: int, _period: int) -> str:
+    """Reads the users' file, so a name is remembered for a while."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def _address(name: Any) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +12,7 @@ import structlog
 from chassis import documents
 from chassis.calls import Call
 from chassis.errors import BadRequest, Fault
+from chassis.events import Event
 from chassis.operations import requestor_of
 from chassis.sockets import Sockets
 from chassis.store import Change
@@ -24,7 +24,7 @@ from services.instances.consoles import Screen
 from services.instances.execution import Wires
 from services.instances.host import exec as host_exec
 from services.instances.host.console import Consoles
-from services.instances.occurrences import of_instance
+from services.instances.occurrences import Telling, of_instance
 from services.instances.parts import Parts
 from services.instances.roster import Member
 from services.instances.servicer_instances import answer_of, found
@@ -94,10 +94,10 @@ class ExecMethods:
         """From the connected websockets to the end of the operation."""
         try:
             executed = await self._ready(member, spec, wires)
-            async with self._told(member, spec):
-                await executed.begin()
-                code = await execution.carry(executed, wires)
-            await self._finish(operation, code)
+            telling = self._telling(member, spec)
+            await executed.begin()
+            code = await execution.carry(executed, wires)
+            await self._finish(operation, code, change=await telling.rest())
         except TimeoutError:
             await self.parts.sagas.operations.end(operation, err="Timed out waiting for websockets to connect")
         except Fault as fault:
@@ -139,32 +139,35 @@ class ExecMethods:
         else:
             spec = replace(spec, discard=True)
         try:
-            async with self._told(member, spec):
-                executed = await host_exec.execute(self.parts.host, member.key, spec)
-                try:
-                    code = await executed.wait()
-                finally:
-                    executed.close()
-            await self._finish(operation, code, metadata)
+            executed = await host_exec.execute(self.parts.host, member.key, spec)
+            telling = self._telling(member, spec)
+            try:
+                code = await executed.wait()
+            finally:
+                executed.close()
+            await self._finish(operation, code, metadata, await telling.rest())
         except Fault as fault:
             await self.parts.sagas.operations.end(operation, err=fault.text)
 
-    async def _finish(self, operation: str, code: int, metadata: dict[str, Any] | None = None) -> None:
+    async def _finish(
+        self, operation: str, code: int, metadata: dict[str, Any] | None = None, change: Change | None = None
+    ) -> None:
         found = {**(metadata or {}), "return": code}
-        await self.parts.sagas.operations.end(operation, err=FAILURES.get(code, ""), metadata=found)
+        await self.parts.sagas.operations.end(operation, err=FAILURES.get(code, ""), metadata=found, change=change)
 
-    @asynccontextmanager
-    async def _told(self, member: Member, spec: host_exec.ExecSpec) -> AsyncIterator[None]:
-        """The event of a command is written while the command begins; it is there before the command's end is told."""
-        telling = asyncio.ensure_future(self._tell("instance-exec", member, {"command": list(spec.command)}))
-        try:
-            yield
-        finally:
-            await telling
+    def _telling(self, member: Member, spec: host_exec.ExecSpec) -> Telling:
+        """The event of a command that has begun."""
+        event = self._event("instance-exec", member, {"command": list(spec.command)})
+        telling = Telling(self.parts.store, event)
+        self._own(telling.run())
+        return telling
 
     async def _tell(self, action: str, member: Member, context: dict[str, Any] | None = None, below: str = "") -> None:
+        await self.parts.store.commit(Change().event(self._event(action, member, context, below)))
+
+    def _event(self, action: str, member: Member, context: dict[str, Any] | None = None, below: str = "") -> Event:
         value = member.value
-        event = of_instance(
+        return of_instance(
             action,
             value.project,
             value.name,
@@ -173,7 +176,6 @@ class ExecMethods:
             location=self.parts.member,
             below=below,
         )
-        await self.parts.store.commit(Change().event(event))
 
     def _own(self, work: Any) -> None:
         """A task for the life of an operation; at the end of the service it is cancelled (see `close`)."""

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -263,6 +264,7 @@ class Groups:
         found = self._layout.get(controller)
         return None if found is None else found.group(self._name)
 
+    @cached_property
     def entrances(self) -> dict[str, str | list[str]]:
         """For a process that comes in by itself: the name they have (`payload`), the file it writes to in each v1 hierarchy (`tasks`),
         and the group of cgroup2 that it is to be made in (`leaf`; liblxc's for commands, "" where there is no cgroup2)."""

@@ -97,7 +97,8 @@ class Containers:
         return self.places.logs(key)
 
     def groups(self, key: Key) -> Groups:
-        return self.places.groups(key)
+        found = self._running.get(key)
+        return self.places.groups(key) if found is None else found.groups
 
     def _turn(self, key: Key) -> asyncio.Lock:
         return self._turns.setdefault(key, asyncio.Lock())

@@ -198,7 +198,7 @@ async def attach(containers: Containers, key: Key, spec: ExecSpec) -> Executed:
             "gid": spec.gid,
             "tty": spec.pty is not None,
             "init": init.pid,
-            **containers.groups(key).entrances(),
+            **containers.groups(key).entrances,
         }
         status, line = await containers.starter.ask(job, (*ends.theirs, wait))
     except BaseException:
