@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
+from chassis import errors
+
 
 class Caller(msgspec.Struct, frozen=True, omit_defaults=True):
     """Who asked. `projects` None means every project; protocol is "unix", "tls", "candid" or "internal"."""
@@ -40,6 +42,19 @@ ITSELF = Caller(admin=True, trusted=True)
 
 
 @dataclass(slots=True)
+class Once:
+    """The idempotency key of a call, as chassis.once uses it. `revision`, `done`: its row, once a change of the call has written it."""
+
+    id: str
+    digest: str
+    operation: str = ""
+    waited: bool = False
+    location: str = ""
+    revision: int = 0
+    done: object = None
+
+
+@dataclass(slots=True)
 class Call:
     """Context of one call. `deadline` is on the clock of time.monotonic(), None for no limit."""
 
@@ -48,6 +63,9 @@ class Call:
     revision: int = 0
     traceparent: str = ""
     headers: dict[str, str] = field(default_factory=dict)
+    validate_only: bool = False
+    once: Once | None = None
+    served: bool = False  # it came in: what is called from here is another request than the keyed one
 
     def remaining(self, most: float) -> float:
         """Seconds left, at most `most`."""
@@ -58,6 +76,14 @@ class Call:
     def saw(self, revision: int) -> None:
         self.revision = max(self.revision, revision)
 
+    def act(self) -> None:
+        """From here on the call has effects. Raises Validated if it is only to be validated.
+
+        Writing to the log calls this by itself; whoever changes something else before that must do so.
+        """
+        if self.validate_only:
+            raise errors.Validated("The request is valid")
+
     def to_headers(self, timeout: float) -> dict[str, str]:
         """As transport headers (NATS headers, gRPC metadata); the time left travels, not a clock."""
         found = {
@@ -67,6 +93,10 @@ class Call:
         }
         if self.traceparent:
             found["traceparent"] = self.traceparent
+        if self.validate_only:
+            found["nubibus-validate-only"] = "1"
+        if self.once is not None and not self.served:
+            found["nubibus-once"] = f"{self.once.id} {self.once.digest}"
         return found
 
 
@@ -79,11 +109,15 @@ def from_headers(headers: Mapping[str, str]) -> Call:
     """The call that these transport headers describe; a missing caller is nobody (neither trusted nor admin)."""
     raw = headers.get("nubibus-caller")
     timeout = headers.get("nubibus-timeout")
+    id, _, digest = headers.get("nubibus-once", "").partition(" ")
     return Call(
         caller=_decode_caller(raw) if raw else Caller(),
         deadline=time.monotonic() + float(timeout) if timeout else None,
         revision=int(headers.get("nubibus-revision", "0")),
         traceparent=headers.get("traceparent", ""),
+        validate_only="nubibus-validate-only" in headers,
+        once=Once(id, digest) if id else None,
+        served=True,
     )
 
 

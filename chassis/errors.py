@@ -66,6 +66,13 @@ class PreconditionFailed(Fault):
     grpc = grpc.StatusCode.FAILED_PRECONDITION
 
 
+class Unprocessable(Fault):
+    """A key of idempotency that was used for another request."""
+
+    http = 422
+    grpc = grpc.StatusCode.INVALID_ARGUMENT
+
+
 class TooLarge(Fault):
     http = 413
     grpc = grpc.StatusCode.OUT_OF_RANGE
@@ -98,6 +105,13 @@ class Cancelled(Fault):
     grpc = grpc.StatusCode.CANCELLED
 
 
+class Validated(Fault):
+    """No failure: the request was only to be validated, and nothing is wrong with it."""
+
+    http = 200
+    grpc = grpc.StatusCode.ABORTED  # gRPC cannot abort with OK
+
+
 FAMILY: dict[str, type[Fault]] = {
     cls.__name__: cls
     for cls in (
@@ -111,6 +125,8 @@ FAMILY: dict[str, type[Fault]] = {
         Gone,
         PreconditionFailed,
         TooLarge,
+        Unprocessable,
+        Validated,
         Internal,
         NotImplementedHere,
         Unavailable,

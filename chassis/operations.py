@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from chassis import clock
+from chassis import clock, once
 from chassis.errors import Conflict, NotFound
 from chassis.kinds import Versioned
 from chassis.operation import (
@@ -117,6 +117,7 @@ class Operations:
         args: dict[str, Any] | None = None,
         change: Change | Making | None = None,
         key: str = "",
+        waited: str | None = None,
     ) -> Accepted:
         """Accept an operation: its row, its locks, its event and `change` in one batch. When this returns it is durable.
 
@@ -144,6 +145,7 @@ class Operations:
             requestor=requestor_of(),
             requested=key,
         )
+        once.accepted(operation.id, waited)
         return await self._accept(operation, change)
 
     async def _accept(self, operation: Operation, extra: Change | Making | None) -> Accepted:

@@ -28,7 +28,7 @@ from chassis.calls import Call, Caller, current
 from chassis.discovery import Discovery
 from chassis.metrics import Counters
 from chassis.rpc_grpc import GrpcClient, GrpcServer
-from chassis.rpc_nats import NatsClient, NatsServer, Reached
+from chassis.rpc_nats import Answered, NatsClient, NatsServer, Reached
 
 __all__ = ["Call", "Caller", "Rpc", "RpcServer", "Servicer", "call", "current", "install", "stream"]
 TIMEOUT = 30.0  # seconds, of a unary call without a nearer deadline
@@ -108,11 +108,13 @@ class RpcServer:
         member: str = "none",
         listen: str = "",
         reached: Reached,
+        answered: Answered | None = None,
     ) -> None:
         self.part = part
         self.counters = Counters(part)
-        self.unary = NatsServer(bus, part, member, reached, self.counters)
-        self.streaming = GrpcServer(part, directory, reached, self.counters, listen)
+        told = answered or _forgotten
+        self.unary = NatsServer(bus, part, member, reached, self.counters, told)
+        self.streaming = GrpcServer(part, directory, reached, self.counters, told, listen)
 
     def add(self, servicer: Servicer) -> None:
         """Register every method of the contract that the servicer has; the others answer that they are not
@@ -132,6 +134,10 @@ class RpcServer:
         """Take nothing new; wait for what runs, at most `seconds`."""
         await self.unary.drain(seconds)
         await self.streaming.drain(seconds)
+
+
+async def _forgotten(_call: Call, _answer: Message) -> None:
+    """Of a part without a log of its own nothing is kept."""
 
 
 def _missing(method: contracts.Method) -> Any:

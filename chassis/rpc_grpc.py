@@ -25,7 +25,7 @@ from chassis.calls import Call
 from chassis.contracts import Method
 from chassis.discovery import Discovery, Target
 from chassis.metrics import Counters
-from chassis.rpc_nats import Reached
+from chassis.rpc_nats import Answered, Reached
 
 MESSAGE = 16 * 1024 * 1024  # bytes, the largest message of a stream
 OPTIONS = [
@@ -249,11 +249,20 @@ class GrpcServer:
     when given.
     """
 
-    def __init__(self, part: str, directory: Path, reached: Reached, counters: Counters, listen: str = "") -> None:
+    def __init__(
+        self,
+        part: str,
+        directory: Path,
+        reached: Reached,
+        counters: Counters,
+        answered: Answered,
+        listen: str = "",
+    ) -> None:
         self.part = part
         self.directory = directory
         self.reached = reached
         self.counters = counters
+        self.answered = answered
         self.listen = listen
         self.address = ""
         self.handlers: dict[str, dict[str, grpc.RpcMethodHandler]] = {}
@@ -309,7 +318,10 @@ class GrpcServer:
                     call = await self._enter(context)
                     if method.client_streams:
                         request = _until_mark(request, context)
-                    return await handler(request, call)
+                    answer = await handler(request, call)
+                    if call.once is not None:
+                        await self.answered(call, answer)
+                    return answer
             except Exception as error:
                 await _abort(context, error, method)
                 raise

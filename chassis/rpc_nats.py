@@ -33,6 +33,7 @@ PATIENCE = 4.0  # seconds without one until the server counts as dead (a loaded 
 
 Handler = Callable[[Any, Call], Awaitable[Message]]
 Reached = Callable[[int], Awaitable[None]]
+Answered = Callable[[Call, Message], Awaitable[None]]  # told of each answer before it leaves
 log = structlog.get_logger()
 
 
@@ -165,12 +166,15 @@ class NatsServer:
     Handlers are registered before `open`; `drain` lets what runs finish.
     """
 
-    def __init__(self, bus: Bus, part: str, member: str, reached: Reached, counters: Counters) -> None:
+    def __init__(
+        self, bus: Bus, part: str, member: str, reached: Reached, counters: Counters, answered: Answered
+    ) -> None:
         self.bus = bus
         self.part = part
         self.member = member
         self.reached = reached
         self.counters = counters
+        self.answered = answered
         self.handlers: dict[str, tuple[Method, Handler]] = {}
         self.running: set[asyncio.Task[None]] = set()
         self.subscriptions: list[Any] = []
@@ -230,6 +234,8 @@ class NatsServer:
         try:
             with self.counters.measure(name):
                 answer = await guarded(self._run(method, handler, msg.data, call), name)
+            if call.once is not None:
+                await self.answered(call, answer)
         finally:
             calls.leave(token)
         return answer.SerializeToString(), {"nubibus-revision": str(call.revision)} if call.revision > seen else {}

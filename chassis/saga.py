@@ -11,6 +11,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from chassis import clock
 from chassis.events import Event
 from chassis.operations import Operation
 from chassis.store import Change, Store
@@ -27,18 +30,27 @@ class Step:
     """One step. `interruptible`: a cancel may break into `do`. `light`: its record travels with the next one's.
 
     A light step saves a write to the log; after a crash it runs again. Give it to steps that take less than a write (1 ms).
+    `checks`: until it writes to the log it only looks, so it is run for a request that is only to be validated.
     """
 
-    __slots__ = ("do", "interruptible", "light", "name", "undo")
+    __slots__ = ("checks", "do", "interruptible", "light", "name", "undo")
 
     def __init__(
-        self, name: str, do: Do, undo: Undo | None = None, *, interruptible: bool = False, light: bool = False
+        self,
+        name: str,
+        do: Do,
+        undo: Undo | None = None,
+        *,
+        interruptible: bool = False,
+        light: bool = False,
+        checks: bool = False,
     ) -> None:
         self.name = name
         self.do = do
         self.undo = undo
         self.interruptible = interruptible
         self.light = light
+        self.checks = checks
 
     def __repr__(self) -> str:
         return f"Step({self.name!r})"
@@ -77,10 +89,26 @@ class Saga:
         return f"Saga({self.name!r})"
 
 
+class Trial:
+    """Stands for the run of an operation that is not to be: for a request that is only to be validated."""
+
+    def __init__(self, operation: Operation) -> None:
+        self.operation = operation
+
+    def announce(self, metadata: dict[str, Any]) -> None:
+        """Nobody is told."""
+
+    def tell(self, event: Event) -> None:
+        """Nobody is told."""
+
+    async def update(self, metadata: dict[str, Any]) -> None:
+        """Nothing is kept."""
+
+
 class Context:
     """What a step, an undo, finish and abandon are given."""
 
-    def __init__(self, run: Run, store: Store, parts: Any) -> None:
+    def __init__(self, run: Run | Trial, store: Store, parts: Any) -> None:
         self._run = run
         self.store = store
         self.parts = parts
@@ -120,3 +148,15 @@ class Context:
     def announce(self, event: Event) -> None:
         """An event that is not kept."""
         self._run.tell(event)
+
+
+async def check(saga: Saga, args: dict[str, Any], project: str, store: Store, parts: Any) -> None:
+    """Run the leading steps that check, as far as they only look. Raises what they refuse."""
+    now = clock.now()
+    given = msgspec.json.decode(msgspec.json.encode(args))
+    operation = Operation(id="", project=project, created_at=now, updated_at=now, saga=saga.name, args=given)
+    ctx = Context(Trial(operation), store, parts)
+    for step in saga.steps:
+        if not step.checks:
+            return
+        ctx.results[step.name] = msgspec.json.decode(msgspec.json.encode(await step.do(ctx)))

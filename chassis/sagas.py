@@ -17,11 +17,12 @@ from typing import Any
 
 import structlog
 
+from chassis import calls
 from chassis.errors import Unavailable
 from chassis.kinds import Versioned
 from chassis.operations import Accepted, LockKey, Making, Operation, Operations, refuse_cancel
 from chassis.run import Run
-from chassis.saga import Saga
+from chassis.saga import Saga, check
 from chassis.store import Change, Store
 
 log = structlog.get_logger(__name__)
@@ -84,12 +85,20 @@ class Sagas:
         description: str = "",
         key: str = "",
         kind: str = "task",
+        waited: str | None = None,
     ) -> Accepted:
-        """Accept an operation; durable when this returns. Errors as `Operations.open`."""
+        """Accept an operation; durable when this returns. Errors as `Operations.open`.
+
+        `waited`: the caller is answered when the operation has ended, with this location ("": without one). Where the call is only to
+        be validated, the saga's checks are made.
+        """
         if self._stopping:
             raise Unavailable(f"The service {self.operations.service} is stopping")
         if saga.name not in self._known:
             raise RuntimeError(f"Saga {saga.name} is not registered")
+        if calls.current().validate_only:
+            self.operations.refuse_busy(locks)
+            await check(saga, args, project, self._store, self.parts)
         return await self.operations.open(
             kind,
             description=description or saga.description,
@@ -102,6 +111,7 @@ class Sagas:
             args=args,
             change=change,
             key=key,
+            waited=waited,
         )
 
     async def cancel(self, id: str) -> None:

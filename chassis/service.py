@@ -35,7 +35,7 @@ import structlog
 import uvloop
 from nats.aio.msg import Msg
 
-from chassis import debug, errors, logs, probes, retention, rpc
+from chassis import debug, errors, logs, once, probes, retention, rpc
 from chassis.bus import Bus
 from chassis.clock import now
 from chassis.copies import Copies
@@ -208,7 +208,13 @@ async def build(name: str, settings: Settings) -> Part:
     retention.follow(store)
     calls = rpc.Rpc(bus, settings.directory, settings.member)
     server = rpc.RpcServer(
-        bus, name, settings.directory, member=settings.member, listen=settings.listen, reached=store.reached
+        bus,
+        name,
+        settings.directory,
+        member=settings.member,
+        listen=settings.listen,
+        reached=store.reached,
+        answered=lambda call, answer: once.remember(store, call, answer),
     )
     await calls.open()
     return Part(name, settings, bus, store, calls, server)

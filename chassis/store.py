@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 import structlog
 
-from chassis import calls
+from chassis import calls, once
 from chassis.change import EVENTS_TTL, OPERATIONS_TTL, Change, Put
 from chassis.errors import Conflict, Unavailable
 from chassis.events import Event
@@ -117,12 +117,18 @@ class Store:
                     self.revision = max(self.revision, revision)
                     return
 
-    async def commit(self, change: Change, *, patience: float | None = PATIENCE, wait: bool = True) -> int:
+    async def commit(
+        self, change: Change, *, patience: float | None = PATIENCE, wait: bool = True, settles: bool = True
+    ) -> int:
         """Apply a change; the revision of its last row (of its last event, if it has no rows).
 
         Raises Conflict when a guard did not hold, Unavailable when the log is away. `patience`: how many seconds to wait for the log
         if it goes away in the middle, None = as long as it takes. `wait`: whether the own mirrors must show it before returning.
+        `settles`: whether this is what the call being served was asked for; false for a record that a crash makes void.
         """
+        if change:
+            calls.current().act()
+        done = once.regard(change) if change and settles else None
         messages = change.messages(events_ttl=self.events_ttl + EVENTS_GRACE)
         if not messages:
             return self.revision
@@ -138,6 +144,8 @@ class Store:
         first = revision - len(change.rows) + 1
         change.revisions = dict(zip(change.rows, range(first, revision + 1), strict=True))
         calls.current().saw(revision)
+        if done is not None:
+            once.written(change, done)
         if wait:
             await self._shown(revision, patience)
         return revision

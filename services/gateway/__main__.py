@@ -13,6 +13,7 @@ from chassis.service import Part
 from rows.control import CERTIFICATE, SERVER_CONFIG
 from services.gateway.auth import Trust
 from services.gateway.authority import Authority
+from services.gateway.changes import Changes
 from services.gateway.configuration import Configuration
 from services.gateway.debug import DebugListener
 from services.gateway.events import follow_ticks
@@ -45,7 +46,7 @@ async def wire(part: Part) -> None:
     feed = Feed(part.bus, retention=lambda: part.store.events_ttl)
     table = table_of_contracts()
     add_own(table, operations, feed)
-    app = App(table, trust, configuration, lambda: feed.revision)
+    app = App(table, trust, configuration, lambda: feed.revision, Changes(part.store, operations))
     app.finish["GET", "/1.0"] = ServerDocument(advertised(), configuration.auth_methods)
     listeners = Listeners(app, certificate_files(part.directory), configuration.proxies)
 

@@ -20,9 +20,10 @@ from chassis.calls import Call
 from services.gateway import cors, encode, streams
 from services.gateway.auth import Trust, authorize, not_authorized, refuse_foreign_projects
 from services.gateway.candid import Candid, Needed
+from services.gateway.changes import Changes
 from services.gateway.configuration import Configuration
 from services.gateway.encode import Response
-from services.gateway.requests import ClientGone, Request, Scope, fill, wants_body
+from services.gateway.requests import READING, ClientGone, Request, Scope, fill, wants_body
 from services.gateway.routes import Route, Table
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -39,8 +40,11 @@ class App:
     `heard` gives the newest revision that an event told of.
     """
 
-    def __init__(self, table: Table, trust: Trust, configuration: Configuration, heard: Callable[[], int]) -> None:
+    def __init__(
+        self, table: Table, trust: Trust, configuration: Configuration, heard: Callable[[], int], changes: Changes
+    ) -> None:
         self.heard = heard
+        self.changes = changes
         self.candid = Candid(configuration)
         self.table = table
         self.trust = trust
@@ -134,7 +138,10 @@ class App:
         route, parameters = self.find(request)
         if route.websocket and route.own is None:
             raise errors.BadRequest("Bad Request")
-        response = await self._dispatch(route, request, parameters)
+        if request.verb in READING:
+            response = await self._dispatch(route, request, parameters)
+        else:
+            response = await self.changes.answer(route, request, lambda: self._dispatch(route, request, parameters))
         self.saw(response.revision)
         added = self.finish.get((route.verb, route.path))
         return added(request, response) if added else response
@@ -162,7 +169,13 @@ class App:
     def call(self, request: Request) -> Call:
         """The context that goes along."""
         revision = max(self.revision, self.heard())
-        return Call(caller=request.caller, revision=revision, traceparent=_traceparent(request))
+        return Call(
+            caller=request.caller,
+            revision=revision,
+            traceparent=_traceparent(request),
+            validate_only=request.validate_only,
+            once=request.once,
+        )
 
     async def _websocket(self, request: Request, send: Send) -> None:
         """A websocket: refused with an envelope, or handed to the route's own handler."""

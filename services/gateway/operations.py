@@ -108,13 +108,13 @@ class Operations:
         row = await self.one(parameters[0], request.caller, secret)
         timeout = timeout_of(request.query.get("timeout", ""))
         if not row.value.final and timeout != 0:
-            await self._ended(row.value.id, LONGEST_WAIT if timeout < 0 else float(timeout))
+            await self.ended(row.value.id, LONGEST_WAIT if timeout < 0 else float(timeout))
         now = self.rows.get(row.value.id) or row
         response = encode.sync(self.document(now.value))
         response.revision = now.revision
         return response
 
-    async def _ended(self, id: str, timeout: float) -> None:
+    async def ended(self, id: str, timeout: float) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.waiting[id].add(future)
         try:
@@ -138,7 +138,12 @@ class Operations:
             rest_pb2.CancelRequest(id=row.value.id),
             part=row.value.owner,
             member=row.value.location,
-            context=Call(caller=request.caller, revision=row.revision),
+            context=Call(
+                caller=request.caller,
+                revision=row.revision,
+                validate_only=request.validate_only,
+                once=request.once,
+            ),
         )
         return encode.sync(b"{}")
 

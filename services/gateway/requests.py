@@ -13,12 +13,14 @@ from urllib.parse import parse_qsl
 from google.protobuf.message import Message
 
 from chassis import errors
-from chassis.calls import Caller
+from chassis.calls import Caller, Once
 from services.gateway.peers import Peer
 from services.gateway.routes import BYTES, FLAG, NUMBER, SPECIAL, TEXT, Route
 
 LARGEST_BODY = 4 * 1024 * 1024  # bytes of a body that is no stream
 PASSED_ON = ("x-lxd-", "x-nubibus-")  # request headers that a method may want
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
+STREAMED = frozenset({"application/octet-stream", "multipart/form-data"})  # content types of bodies that are no JSON
 TRUE = frozenset({"1", "true", "yes", "on"})
 
 Scope = MutableMapping[str, Any]
@@ -40,6 +42,8 @@ class Request:
         self.peer: Peer = scope["state"]["peer"]
         self.caller = Caller()
         self.gone = False
+        self.whole: bytes | None = None  # the body, once it has been read
+        self.once: Once | None = None
         self.refused: errors.Fault | None = None  # what is wrong with a body that is being streamed
 
     @cached_property
@@ -68,6 +72,11 @@ class Request:
     def content_type(self) -> str:
         return self.headers.get("content-type", "")
 
+    @property
+    def validate_only(self) -> bool:
+        """Whether a change is only asked about: `?validate-only=true`."""
+        return self.verb not in READING and self.flag("validate-only")
+
     def flag(self, name: str) -> bool:
         return self.query.get(name, "").lower() in TRUE
 
@@ -77,6 +86,9 @@ class Request:
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The body as it comes. Raises ClientGone if it ends early."""
+        if self.whole is not None:
+            yield self.whole
+            return
         while True:
             message = await self.receive()
             if message["type"] == "http.disconnect":
@@ -98,7 +110,8 @@ class Request:
             if size > most:
                 raise too_large(most)
             parts.append(piece)
-        return b"".join(parts)
+        self.whole = b"".join(parts)
+        return self.whole
 
 
 def too_large(most: int) -> errors.TooLarge:
@@ -149,6 +162,13 @@ def _fill_special(route: Route, request: Request, values: dict[str, Any]) -> Non
         values["client_certificate"] = request.peer.certificate_text
     if "headers" in fields:
         values["headers"] = {name: value for name, value in request.headers.items() if name.startswith(PASSED_ON)}
+
+
+def is_streamed(route: Route, request: Request) -> bool:
+    """Whether the body goes on piece by piece, as it comes."""
+    if not route.raw_body:
+        return False
+    return request.content_type.partition(";")[0].strip().lower() in STREAMED or not wants_body(route)
 
 
 def wants_body(route: Route) -> bool:

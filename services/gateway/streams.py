@@ -19,12 +19,11 @@ from gen.nubibus.rest.v1 import rest_pb2
 from services.gateway import encode
 from services.gateway.auth import refuse_foreign_projects
 from services.gateway.encode import Response
-from services.gateway.requests import LARGEST_BODY, ClientGone, Request, fill, too_large, wants_body
+from services.gateway.requests import LARGEST_BODY, ClientGone, Request, fill, is_streamed, too_large
 from services.gateway.routes import Route
 
 SHORT = 128 * 1024  # bytes up to which a body is sent with its length
 PIECE = 1024 * 1024  # bytes of one frame of an upload
-STREAMED = ("application/octet-stream", "multipart/form-data")  # content types of bodies that are no JSON
 
 
 async def download(method: Method, message: Any, call: Call) -> Response:
@@ -74,7 +73,7 @@ async def upload(route: Route, request: Request, parameters: tuple[str, ...], ca
     assert route.frame is not None
     method = route.method
     message = fill(route, request, parameters)
-    streamed = request.content_type.partition(";")[0].strip().lower() in STREAMED or not wants_body(route)
+    streamed = is_streamed(route, request)
     if not streamed:
         body = await request.body()
         refuse_foreign_projects(request.caller, body)

@@ -193,7 +193,7 @@ class Profiles:
             for member, expanded in users
         ]
         sagas = self.parts.sagas
-        accepted = await sagas.accept(reach.SAGA, {"plans": plans}, project=plans[0]["project"], change=put)
+        accepted = await sagas.accept(reach.SAGA, {"plans": plans}, project=plans[0]["project"], change=put, waited="")
         ended = await sagas.operations.wait(accepted.id)
         if ended.status_code != SUCCESS:
             raise Internal(ended.err)

@@ -235,6 +235,7 @@ class ExecMethods:
 
     async def ClearConsoleLog(self, request: instance_pb2.ConsoleRequest, call: Call) -> rest_pb2.Document:
         member = found(self.parts, request)
+        call.act()
         await asyncio.to_thread(self.consoles.clear_log, member.key)
         await self._tell("instance-console-reset", member)
         return documents.empty()

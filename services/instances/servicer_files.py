@@ -53,7 +53,12 @@ class FileMethods:
         path = _path(head)
         member = found(self.parts, head)
         given = _given(head.headers)
+        if given["write"] == "append" and call.once is not None:
+            raise BadRequest(
+                "Appending to a file cannot be kept under an Idempotency-Key: a crash could make it happen twice"
+            )
         async with await self._tree(member) as tree:
+            call.act()
             await _put(tree, path, given, frames)
         await self._tell_file("instance-file-pushed", member, path)
         return documents.empty()
@@ -62,6 +67,9 @@ class FileMethods:
         path = _path(request)
         member = found(self.parts, request)
         async with await self._tree(member) as tree:
+            if call.validate_only:
+                await tree.stat(path)
+            call.act()
             await tree.delete(path)
         await self._tell_file("instance-file-deleted", member, path)
         return documents.empty()

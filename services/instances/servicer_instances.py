@@ -199,7 +199,7 @@ class Instances:
             )
             return await parts.store.commit(put.event(event))
         args = {"name": new.name, "plan": change.plan(member, new, expanded)}
-        accepted = await self._accept(update.SAGA, args, member)
+        accepted = await self._accept(update.SAGA, args, member, waited="")
         ended = await parts.sagas.operations.wait(accepted.id)
         if ended.status_code != SUCCESS:
             raise Internal(ended.err)
@@ -224,10 +224,17 @@ class Instances:
             raise BadRequest("Instance is running")
         return answer_of(await self._accept(delete.SAGA, {"name": member.value.name}, member))
 
-    async def _accept(self, saga: Saga, args: dict[str, Any], member: Member, *more: str) -> Accepted:
+    async def _accept(
+        self, saga: Saga, args: dict[str, Any], member: Member, *more: str, waited: str | None = None
+    ) -> Accepted:
         project, name = member.value.project, member.value.name
         return await self.parts.sagas.accept(
-            saga, args, project=project, resources=names.resources(project, name), locks=locks(project, name, *more)
+            saga,
+            args,
+            project=project,
+            resources=names.resources(project, name),
+            locks=locks(project, name, *more),
+            waited=waited,
         )
 
 

@@ -54,10 +54,11 @@ class LogMethods:
         name = _valid(request.file)
         if name in KEPT:
             raise BadRequest("lxc.log and lxc.conf may not be deleted")
-        try:
-            (self.parts.host.logs(member.key) / name).unlink()
-        except FileNotFoundError:
-            raise NotFound("Not Found") from None
+        file = self.parts.host.logs(member.key) / name
+        if not file.is_file():
+            raise NotFound("Not Found")
+        call.act()
+        file.unlink(missing_ok=True)
         await self._tell_log("instance-log-deleted", member, name)
         return documents.empty()
 

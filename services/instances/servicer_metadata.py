@@ -13,7 +13,7 @@ import msgspec
 import yaml
 
 from chassis import beneath, documents, listing
-from chassis.calls import Call
+from chassis.calls import Call, current
 from chassis.errors import BadRequest, Internal, NotFound, TooLarge
 from chassis.operations import requestor_of
 from chassis.store import Change
@@ -102,6 +102,7 @@ class MetadataMethods:
     async def _write_metadata(self, member: Member, metadata: Metadata) -> rest_pb2.Document:
         volume = await self.parts.volumes.mount(member.volume)
         text = yaml.safe_dump(msgspec.to_builtins(metadata), sort_keys=False, default_flow_style=False)
+        current().act()
         await asyncio.to_thread(_write, volume, "", METADATA, text.encode())
         await self._tell_metadata("instance-metadata-updated", member)
         return documents.empty()
@@ -135,6 +136,7 @@ class MetadataMethods:
             if len(data) > LARGEST:
                 raise TooLarge(f"A template is at most {LARGEST} bytes long")
         volume = await self.parts.volumes.mount(member.volume)
+        call.act()
         await asyncio.to_thread(_write, volume, TEMPLATES, name, bytes(data))
         await self._tell_metadata("instance-metadata-template-created", member, name)
         return documents.empty()
@@ -145,6 +147,8 @@ class MetadataMethods:
             raise BadRequest("missing path argument")
         name = _valid(request.path)
         volume = await self.parts.volumes.mount(member.volume)
+        if name in await asyncio.to_thread(_list, volume):
+            call.act()
         if not await asyncio.to_thread(_delete, volume, name):
             raise NotFound(f'Template "{name}" not found')
         await self._tell_metadata("instance-metadata-template-deleted", member, name)

@@ -100,6 +100,7 @@ class Acls:
         wanted = merge(row.value, read_body(request.body, Body))
         _check(wanted)
         followers = self._followers(wanted)
+        call.act()
         async with self.keeper.changing(*(network.name for network in followers)):
             try:
                 for network in followers:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from chassis import errors, listing
-from chassis.calls import Call
+from chassis.calls import Call, current
 from chassis.documents import check_if_match, document, empty, etag_of, read_body, render
 from chassis.store import Change, Store, Versioned
 from gen.nubibus.network.v1 import forward_pb2
@@ -117,6 +117,7 @@ class Forwards:
         self, network: Network, change: Change, new: NetworkForward | None, old: NetworkForward | None
     ) -> int:
         """The firewall first, then the log; back to what the log says if either refuses."""
+        current().act()
         async with self.keeper.changing(network.name):
             rows = self.usage.forwards.select(network.project, network.name)
             kept = [row.value for row in rows if old is None or row.value.listen_address != old.listen_address]

@@ -153,13 +153,14 @@ class Keeper:
         for row in list(self.usage.networks.select()):
             try:
                 async with self.changing(row.value.name):
-                    await self._settle(row)
+                    await self.settle(row)
             except errors.Fault as fault:
                 faults.append(f"{row.value.name}: {fault.text}")
         if faults:
             raise errors.Internal("; ".join(faults))
 
-    async def _settle(self, seen: Versioned[Network]) -> None:
+    async def settle(self, seen: Versioned[Network]) -> None:
+        """Converge a network, or take away what a crash left of one that was being made or deleted. The caller holds its name."""
         row = self.usage.networks.get(*seen.key)  # it may have changed while we waited for the lock
         if row is None:
             return
@@ -167,7 +168,7 @@ class Keeper:
             await self.establish_one(row.value)
             return
         await self.remove(row.value)
-        await self.store.commit(Change().delete(NETWORK, row.key, expect=row.revision))
+        await self.store.commit(Change().delete(NETWORK, row.key, expect=row.revision), settles=False)
 
     async def _sweep(self) -> None:
         names = await self.host.run(_directories)

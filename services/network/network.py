@@ -112,6 +112,10 @@ class Networks:
         if project != DEFAULT and not found.in_projects:
             raise errors.BadRequest("Network type does not support non-default projects")
         async with self.keeper.changing(body.name):
+            left = self._find(project, body.name)
+            if left is not None and left.value.status != CREATED:
+                call.act()
+                await self.keeper.settle(left)  # a crash left it: nobody works on it, for we hold its name
             if self._find(project, body.name) is not None:
                 raise errors.BadRequest("The network already exists")
             texts = await self._filled(found, project, body.name, rules.texts_of(body), creating=True)
@@ -131,7 +135,7 @@ class Networks:
     async def _create(self, found: driver.Driver, network: Network, call: Call) -> int:
         await self._check(found, network, creating=True)
         try:
-            await self.store.commit(Change().put(NETWORK, network, expect=0))
+            await self.store.commit(Change().put(NETWORK, network, expect=0), settles=False)
         except errors.Conflict:
             raise errors.BadRequest("The network already exists") from None
         made = self._one(network.project, network.name)
@@ -174,6 +178,7 @@ class Networks:
         """The host first: the log tells only of what stands."""
         change = Change().put(NETWORK, wanted, expect=row.revision)
         change.event(self._event("network-updated", wanted, call))
+        call.act()
         try:
             await self.keeper.establish_one(wanted, before=row.value)
             await failpoint("network.update", "host.do.after")
@@ -208,6 +213,7 @@ class Networks:
             change.delete(NETWORK_FORWARD, forward.key, expect=forward.revision)
             change.put(NETWORK_FORWARD, replace(forward.value, network=wanted.name), expect=0)
         change.event(self._event("network-renamed", wanted, call, {"old_name": old.name}))
+        call.act()
         try:
             await self.host.run(_rename, found, old.name, wanted.name)
             await failpoint("network.rename", "links.do.after")

@@ -108,16 +108,17 @@ class Pools:
         config = driver.complete(self.places.place(body.name, given))
         args = sagas.create_args(body.name, body.driver, body.description, config, str(uuid.uuid4()))
         lock = ("storage-pool", "", body.name)
-        revision = await self.running.to_the_end(sagas.CREATE, args, "default", lock)
-        return empty(location=sagas.url(body.name), revision=revision)
+        location = sagas.url(body.name)
+        revision = await self.running.to_the_end(sagas.CREATE, args, "default", lock, location=location)
+        return empty(location=location, revision=revision)
 
     async def Put(self, request: pool_pb2.PutPoolRequest, call: Call) -> rest_pb2.Document:
-        return await self._update(request, merge=False)
+        return await self._update(request, call, merge=False)
 
     async def Patch(self, request: pool_pb2.PutPoolRequest, call: Call) -> rest_pb2.Document:
-        return await self._update(request, merge=True)
+        return await self._update(request, call, merge=True)
 
-    async def _update(self, request: pool_pb2.PutPoolRequest, *, merge: bool) -> rest_pb2.Document:
+    async def _update(self, request: pool_pb2.PutPoolRequest, call: Call, *, merge: bool) -> rest_pb2.Document:
         row = self.places.one(request.name)
         pool = row.value
         check_if_match(request.if_match, etag_of(self.editable(pool)))
@@ -129,6 +130,7 @@ class Pools:
             raise errors.BadRequest(fault.text) from None
         if config.get("source", "") != pool.config.get("source", ""):
             raise errors.Internal("Pool source cannot be changed when not in pending state")
+        call.act()
         await self.places.driver(request.name).update(config)
         description = body.description if body.description is not msgspec.UNSET else (pool.description if merge else "")
         changed = msgspec.structs.replace(pool, description=description, config=config)

@@ -23,13 +23,19 @@ class Running:
         self._store = store
 
     async def to_the_end(
-        self, saga: Saga, args: dict[str, Any], project: str, *locks: LockKey, condition: Condition | None = None
+        self,
+        saga: Saga,
+        args: dict[str, Any],
+        project: str,
+        *locks: LockKey,
+        condition: Condition | None = None,
+        location: str = "",
     ) -> int:
         """Where LXD answers synchronously: the revision at the end. Raises Internal with its reason when it fails.
 
-        `condition` is looked at under the locks and raises what is to be refused.
+        `condition` is looked at under the locks and raises what is to be refused. `location`: what the answer will bear.
         """
-        accepted = await self._sagas.accept(saga, args, project=project, locks=locks, change=condition)
+        accepted = await self._sagas.accept(saga, args, project=project, locks=locks, change=condition, waited=location)
         ended = await self._sagas.operations.wait(accepted.id, LONGEST)
         if not ended.final:
             raise errors.Unavailable(f"{saga.description} goes on as operation {ended.id}")

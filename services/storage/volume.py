@@ -256,6 +256,7 @@ class Volumes(PlacedVolumes):
         custom.validate(self.places.one(request.pool).value, volume, config)
         if config.get("size") != row.value.config.get("size"):
             driver = self.places.driver(request.pool)
+            current().act()
             await resize_content(driver, volume, row.value.content_type, custom.size_of(config))
         kept = row.value.description if merge else ""
         description = body.description if isinstance(body.description, str) else kept
@@ -298,8 +299,10 @@ class Volumes(PlacedVolumes):
         locks = (custom.lock_of(row.pool, custom.name_of(row)), custom.lock_of(pool, target))
         free = partial(self.refuse_known, pool, target)
         if not body.pool and not body.project:
-            revision = await self.running.to_the_end(sagas.RENAME, args, row.project, *locks, condition=free)
             location = volume_url(pool, "custom", target.name, target.project)
+            revision = await self.running.to_the_end(
+                sagas.RENAME, args, row.project, *locks, condition=free, location=location
+            )
             return answer(empty(location=location, revision=revision))
         more = {"content_type": row.content_type, "config": row.config, "description": row.description}
         verb: Saga = sagas.MOVE_WITHIN if pool == row.pool else sagas.MOVE
@@ -311,6 +314,7 @@ class Volumes(PlacedVolumes):
         if row.type not in ("custom", "image"):
             raise errors.BadRequest(f"Storage volumes of type {quote(row.type)} cannot be deleted with the storage API")
         if row.type == "image":
+            call.act()
             await self.placing.remove(row.pool, custom.name_of(row))
             return empty(revision=self.store.revision)
         if self.holders.used_by(row):

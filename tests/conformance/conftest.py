@@ -8,8 +8,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from tests.conformance import images
-from tests.conformance.client import Client
+from tests.conformance.client import Client, eventually
 from tests.conformance.servers import Server
+from tests.conformance.tls import free_port, open_at
 from tests.conformance.world import Bridge, Ground, World, unique
 
 
@@ -29,6 +30,16 @@ def clear(ground: Ground) -> None:
 @pytest.fixture(scope="session")
 def api(server: Server) -> Client:
     return Client(server.socket)
+
+
+@pytest.fixture(scope="module")
+def https_port(api: Client) -> Iterator[int]:
+    """Where the server listens on HTTPS for the tests of one module."""
+    number = free_port()
+    api.patch("/1.0", {"config": {"core.https_address": f"127.0.0.1:{number}"}})
+    eventually(lambda: open_at(number))
+    yield number
+    api.patch("/1.0", {"config": {"core.https_address": ""}})
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -13,7 +12,7 @@ import requests
 from tests import identity as double
 from tests.conformance.client import Client, eventually
 from tests.conformance.servers import Server
-from tests.conformance.tls import free_port
+from tests.conformance.tls import free_port, open_at
 
 KEYS = ("candid.api.url", "candid.api.key", "candid.domains", "candid.expiry", "core.https_address")
 
@@ -41,12 +40,6 @@ def base(
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(server.directory / "server.crt"))
     yield f"https://127.0.0.1:{port}"
     api.patch("/1.0", {"config": dict.fromkeys(KEYS, "")})
-
-
-def open_at(port: int) -> bool:
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
-        return True
-    return False
 
 
 def ask(client: Any, url: str) -> requests.Response:

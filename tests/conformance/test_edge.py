@@ -7,7 +7,6 @@ import json
 import socket
 import ssl
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -23,25 +22,15 @@ from cryptography.x509.oid import NameOID
 
 from tests.conformance.client import Client, EventListener, eventually
 from tests.conformance.servers import Server
-from tests.conformance.tls import Identity, Remote, free_port
+from tests.conformance.tls import Identity, Remote, free_port, open_at
 from tests.conformance.world import World, unique
 
 PEM = serialization.Encoding.PEM
 
 
-@pytest.fixture(scope="module")
-def port(api: Client) -> Iterator[int]:
-    number = free_port()
-    api.patch("/1.0", {"config": {"core.https_address": f"127.0.0.1:{number}"}})
-    eventually(lambda: open_at(number))
-    yield number
-    api.patch("/1.0", {"config": {"core.https_address": ""}})
-
-
-def open_at(port: int) -> bool:
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
-        return True
-    return False
+@pytest.fixture
+def port(https_port: int) -> int:
+    return https_port
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ import http.client
 import json
 import socket
 import ssl
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -29,6 +31,13 @@ def free_port(among: range | None = None) -> int:
             probe.bind(("127.0.0.1", number))
             return int(probe.getsockname()[1])
     raise RuntimeError(f"no free port in {among}")
+
+
+def open_at(port: int) -> bool:
+    """Whether somebody listens there."""
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
+        return True
+    return False
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,7 @@ class Remote:
     port: int
     identity: Identity | None = None
 
-    def request(self, method: str, path: str, body: Any = None) -> Answer:
+    def request(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Answer:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -81,7 +90,7 @@ class Remote:
         connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=DEADLINE, context=context)
         try:
             data = None if body is None else json.dumps(body).encode()
-            connection.request(method, path, data, {"Content-Type": "application/json"})
+            connection.request(method, path, data, {"Content-Type": "application/json", **(headers or {})})
             response = connection.getresponse()
             return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
         finally:

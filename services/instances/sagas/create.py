@@ -98,8 +98,8 @@ async def created(ctx: Context, change: Change) -> None:
 SAGA = Saga(
     "instance.create",
     (
-        Step("image", find_image, light=True),
-        Step("record", record, withdraw, light=True),
+        Step("image", find_image, light=True, checks=True),
+        Step("record", record, withdraw, light=True, checks=True),
         Step("volume", make_volume, remove_volume),
     ),
     description="Creating instance",

@@ -40,7 +40,7 @@ def deleted(ctx: Context, change: Change) -> None:
 SAGA = Saga(
     "instance.delete",
     (
-        Step("refuse", refuse_protected, light=True),
+        Step("refuse", refuse_protected, light=True, checks=True),
         Step("host", erase_from_host, light=True),
     ),
     description="Deleting instance",

@@ -51,13 +51,13 @@ def thawed(ctx: Context, change: Change) -> None:
 
 FREEZE = Saga(
     "instance.freeze",
-    (Step("refuse", refuse_frozen), Step("freeze", freeze)),
+    (Step("refuse", refuse_frozen, checks=True), Step("freeze", freeze)),
     description="Freezing instance",
     finish=frozen,
 )
 UNFREEZE = Saga(
     "instance.unfreeze",
-    (Step("refuse", refuse_thawed), Step("unfreeze", unfreeze)),
+    (Step("refuse", refuse_thawed, checks=True), Step("unfreeze", unfreeze)),
     description="Unfreezing instance",
     finish=thawed,
 )

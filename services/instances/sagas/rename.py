@@ -69,7 +69,7 @@ def renamed(ctx: Context, change: Change) -> None:
 SAGA = Saga(
     "instance.rename",
     (
-        Step("refuse", refuse, light=True),
+        Step("refuse", refuse, light=True, checks=True),
         Step("nics", forget_nics, light=True),
         Step("volume", rename_volume, rename_volume_back),
         Step("folder", move_folder, move_folder_back, light=True),

@@ -47,7 +47,7 @@ async def detach(ctx: Context) -> None:
 SAGA = Saga(
     "instance.restart",
     (
-        Step("refuse", refuse_stopped),
+        Step("refuse", refuse_stopped, checks=True),
         Step("stop", end_container),
         Step("detach", detach, light=True),
         Step("volume", start.mount, light=True),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from chassis import calls
 from chassis.errors import BadRequest, Internal
 from chassis.saga import Context, Saga, Step
 from chassis.store import Change
@@ -32,6 +33,7 @@ async def refuse_running(ctx: Context) -> None:
         raise BadRequest("The instance is already running")
     async with parts.turn(member.key):
         if member.value.powered and live is None:
+            calls.current().act()
             await hostside.detach(parts, member)
 
 
@@ -84,7 +86,7 @@ def started(ctx: Context, change: Change) -> None:
 SAGA = Saga(
     "instance.start",
     (
-        Step("refuse", refuse_running, light=True),
+        Step("refuse", refuse_running, light=True, checks=True),
         Step("volume", mount, unmount, light=True),
         Step("templates", fill_templates, light=True),
         Step("ids", choose_ids, light=True),

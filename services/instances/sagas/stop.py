@@ -102,7 +102,7 @@ def stopped(ctx: Context, change: Change) -> None:
 SAGA = Saga(
     "instance.stop",
     (
-        Step("refuse", refuse_stopped, light=True),
+        Step("refuse", refuse_stopped, light=True, checks=True),
         Step("container", end_container),
         Step("host", detach, light=True),
         Step("ephemeral", erase_ephemeral, light=True),

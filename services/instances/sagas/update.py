@@ -167,7 +167,7 @@ def updated(ctx: Context, change: Change) -> None:
 SAGA = Saga(
     "instance.update",
     (
-        Step("plan", make_plan),
+        Step("plan", make_plan, checks=True),
         Step("remove", remove_devices, restore_devices, light=True),
         Step("add", add_devices, take_devices, light=True),
         Step("alter", alter_devices, alter_devices_back, light=True),
