@@ -6,8 +6,8 @@
     Config(config)[MTU]                      # an int, with its default
 
 The object is the accessor, the validator, the documentation and the API's metadata. A `*` in a name stands
-for one part (`tunnel.*.id`), at the end for all that follows (`user.*`). An empty text is "not set"
-everywhere, as in LXD.
+for one part (`tunnel.*.id`), at the end for all that follows (`user.*`), but never for control characters. An
+empty text is "not set" everywhere, as in LXD.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class Key(Generic[T]):
     scope: str = ""  # "local" (a member's own) or "" (everywhere the same)
     required: bool = False
     secret: bool = False  # never shown
+    deep: bool = False  # a `*` in its middle may stand for several parts: a name that somebody chose, dots and all
     when: str = ""  # for the reader: under which condition it is used
     applies: Callable[[Texts], bool] | None = None  # and for the machine: else the key is unknown
 
@@ -48,7 +49,7 @@ class Key(Generic[T]):
         """What stands for the wildcards, () for an exact match, None for another key."""
         if not self.wild:
             return () if name == self.name else None
-        found = _compiled(self.name).fullmatch(name)
+        found = _compiled(self.name, self.deep).fullmatch(name)
         return found.groups() if found else None
 
     def at(self, *parts: str) -> str:
@@ -70,16 +71,18 @@ class Key(Generic[T]):
         }
 
 
-_patterns: dict[str, re.Pattern[str]] = {}
+_patterns: dict[tuple[str, bool], re.Pattern[str]] = {}
+_CONTROL = r"\x00-\x1f\x7f"  # stand in no name: many end up in lines of configuration files
 
 
-def _compiled(name: str) -> re.Pattern[str]:
-    if name not in _patterns:
-        parts = [r"([^.]+)" if part == "*" else re.escape(part) for part in name.split(".")]
+def _compiled(name: str, deep: bool) -> re.Pattern[str]:
+    if (name, deep) not in _patterns:
+        dot = "" if deep else "."
+        parts = [rf"([^{dot}{_CONTROL}]+)" if part == "*" else re.escape(part) for part in name.split(".")]
         if name.endswith(".*"):
-            parts[-1] = r"(.+)"
-        _patterns[name] = re.compile(r"\.".join(parts), re.DOTALL)
-    return _patterns[name]
+            parts[-1] = rf"([^{_CONTROL}]+)"
+        _patterns[name, deep] = re.compile(r"\.".join(parts))
+    return _patterns[name, deep]
 
 
 class Config:

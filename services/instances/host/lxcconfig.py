@@ -1,6 +1,6 @@
 """What liblxc is told of a container: the lines of its configuration file. Pure; what the host has is given in `Host`.
 
-Defaults are LXD's own. Values that an instance's owner chose stand in lines of their own and never hold a line break, so that none
+Defaults are LXD's own. Keys and values that an instance's owner chose stand in lines of their own and never hold a line break, so that none
 can add a line (raw.lxc is the exception by design, and whoever may set it is checked above).
 """
 
@@ -81,7 +81,8 @@ class Place:
 
 def file_of(spec: Spec, place: Place, host: Host) -> str:
     """The whole file. Raises ValueError for a value that cannot stand in a line."""
-    return "".join(f"{key} = {_one_line(key, value)}\n" for key, value in lines_of(spec, place, host)) + _raw(spec)
+    lines = ((_one_line(key, key), _one_line(key, value)) for key, value in lines_of(spec, place, host))
+    return "".join(f"{key} = {value}\n" for key, value in lines) + _raw(spec)
 
 
 def lines_of(spec: Spec, place: Place, host: Host) -> Iterator[Line]:
@@ -219,10 +220,11 @@ def _raw(spec: Spec) -> str:
     return f"{text.rstrip()}\n" if text.strip() else ""
 
 
-def _one_line(key: str, value: str) -> str:
-    if any(character in value for character in "\n\r\0"):
-        raise ValueError(f"Invalid value for {key}: holds a line break")
-    return value
+def _one_line(key: str, text: str) -> str:
+    """A key or its value. Raises ValueError."""
+    if any(character in text for character in "\n\r\0"):
+        raise ValueError(f"Invalid value for {key!r}: holds a line break")
+    return text
 
 
 def _is_true(config: Mapping[str, str], key: str) -> bool:

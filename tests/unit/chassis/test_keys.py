@@ -80,6 +80,19 @@ def test_wrong_values(config: dict[str, str], text: str) -> None:
     assert caught.value.text == f'Invalid value for network "lxdbr0" option "{key}": {text}'
 
 
+@pytest.mark.parametrize("key", ["user.a\nb", "user.\x7f", "tunnel.a\nb.id"])
+def test_a_name_holds_no_control_characters(key: str) -> None:
+    with pytest.raises(errors.BadRequest, match="Invalid option for network"):
+        SCHEMA.validate({key: "1"}, name="x")
+
+
+def test_a_deep_key_may_name_what_holds_dots() -> None:
+    deep = Key("volatile.*.hwaddr", Str, deep=True)
+    assert deep.match("volatile.eth.0.hwaddr") == ("eth.0",)
+    assert deep.match("volatile.eth\n0.hwaddr") is None
+    assert Key("volatile.*.hwaddr", Str).match("volatile.eth.0.hwaddr") is None
+
+
 @pytest.mark.parametrize("key", ["bridge.mtux", "tunnel.a.b.id", "tunnel..id", "user.", "user", "vlan"])
 def test_unknown_keys(key: str) -> None:
     with pytest.raises(errors.BadRequest) as caught:

@@ -90,6 +90,12 @@ def test_no_value_can_add_a_line() -> None:
         lines(with_config(environment__FOO="x\nlxc.hook.pre-start = /bin/evil"))
 
 
+def test_no_key_can_add_a_line() -> None:
+    spec = dataclasses.replace(SPEC, config={"linux.sysctl.a = 1\nlxc.hook.pre-start": "/bin/evil"})
+    with pytest.raises(ValueError, match="line break"):
+        lines(spec)
+
+
 def test_raw_lines_come_last() -> None:
     assert lines(with_config(raw__lxc="lxc.signal.halt = SIGTERM\n"))[-1] == "lxc.signal.halt = SIGTERM"
 
