@@ -17,7 +17,6 @@ from services.instances.keys import volatile
 from services.instances.parts import Parts
 from services.instances.roster import Member
 
-PROTECTED = (volatile.IDMAP_BASE.name, volatile.IDMAP_CURRENT.name, volatile.IDMAP_NEXT.name, volatile.LAST_IDMAP.name)
 LIMITS = "limits."
 
 
@@ -55,9 +54,10 @@ async def settle(parts: Parts, old: Member, new: Instance) -> tuple[Instance, Ex
     except BadRequest as fault:
         raise rules.worded("Invalid config: ", fault) from None
     rules.check_devices(new.devices)
-    missing = [key for key in PROTECTED if key in old.value.config and key not in new.config]
+    missing = [key for key in volatile.IDMAPS if key in old.value.config and key not in new.config]
     if missing:
         raise rules.worded("", BadRequest("Volatile idmap keys can't be deleted by the user"))
+    new = msgspec.structs.replace(new, config=identity.kept(old.value.config, new.config))
     profiles = parts.roster.profiles_of(new.project, new.profiles)
     expanded = expand(profiles, new.config, new.devices)
     try:

@@ -107,7 +107,7 @@ def new_row(parts: Parts, project: str, args: Mapping[str, Any], image: ImageFac
     if image.fingerprint:
         config[volatile.BASE_IMAGE.name] = image.fingerprint
     config[volatile.APPLY_TEMPLATE.name] = "create"
-    config = set_keys(config)
+    config = identity.kept({}, set_keys(config))
     expanded = expand(rows, config, devices)
     try:
         rules.check_merged(expanded.config)

@@ -50,6 +50,12 @@ def at_start(parts: Parts, member: Member) -> dict[str, str]:
     return next_idmap(parts, value.project, value.name, config)
 
 
+def kept(before: Mapping[str, str], config: Mapping[str, str]) -> dict[str, str]:
+    """A client's configuration with the id maps that the server knows: files on disk and running processes have them."""
+    own = {name: before[name] for name in volatile.IDMAPS if name in before}
+    return {name: text for name, text in config.items() if name not in volatile.IDMAPS} | own
+
+
 def _taken(parts: Parts, project: str, name: str) -> Iterator[IdMap]:
     """Maps of the isolated instances of this member, but for this one."""
     for member in parts.roster.select():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chassis.key_types import Int, Mac, Str
+from chassis.key_types import Int, InterfaceName, Mac, Str
 from chassis.keys import Key
 from services.instances.keys.texts import Uuid
 
@@ -22,11 +22,14 @@ LAST_POWER = Key("volatile.last_state.power", Str, doc="RUNNING or STOPPED, as i
 UUID = Key("volatile.uuid", Uuid, doc="Its identity")
 VSOCK = Key("volatile.vsock_id", Int(), doc="Its vsock address")
 
-HWADDR = Key("volatile.*.hwaddr", Mac, doc="MAC address of a nic without one")
-HOST_NAME = Key("volatile.*.host_name", Str, doc="Name of the nic's interface on the host")
-NAME = Key("volatile.*.name", Str, doc="Name of the nic's interface inside")
+IDMAPS = (IDMAP_BASE.name, IDMAP_CURRENT.name, IDMAP_NEXT.name, LAST_IDMAP.name)
+
+# Names of devices may hold dots.
+HWADDR = Key("volatile.*.hwaddr", Mac, deep=True, doc="MAC address of a nic without one")
+HOST_NAME = Key("volatile.*.host_name", InterfaceName, deep=True, doc="Name of the nic's interface on the host")
+NAME = Key("volatile.*.name", InterfaceName, deep=True, doc="Name of the nic's interface inside")
 DEVICE = tuple(
-    Key(f"volatile.*.{name}", Str, doc="State of a device")
+    Key(f"volatile.*.{name}", Str, deep=True, doc="State of a device")
     for name in (
         "apply_quota", "ceph_rbd", "driver", "id", "mtu", "created", "uuid", "last_state.created", "last_state.hwaddr", "last_state.mtu",
         "last_state.vf.hwaddr", "last_state.vf.id", "last_state.vf.spoofcheck", "last_state.vf.vlan", "last_state.vf.parent",

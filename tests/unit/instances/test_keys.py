@@ -29,6 +29,7 @@ from services.instances.keys import limits, volatile
         {"linux.sysctl.net.ipv4.ip_forward": "1"},
         {"limits.kernel.nofile": "100:200"},
         {"limits.memory": ""},
+        {"volatile.eth.0.hwaddr": "00:16:3e:00:00:01"},
     ],
 )
 def test_what_lxd_takes_is_taken(config: dict[str, str]) -> None:
@@ -54,6 +55,10 @@ def test_what_lxd_takes_is_taken(config: dict[str, str]) -> None:
         ("volatile.uuid", "x", "Invalid UUID"),
         ("snapshots.schedule", "x", "Schedule must be of the form"),
         ("environment.A", "x\ny", "Line breaks are not allowed"),
+        ("limits.cpu", "0-99999999999", "Invalid CPU limit"),
+        ("volatile.eth0.host_name", "../all", "Network interface contains invalid characters"),
+        ("linux.sysctl.a = 1\nlxc.hook.pre-start", "/bin/evil", "Unknown configuration key"),
+        ("environment.A\nlxc.hook.pre-start", "x", "Unknown configuration key"),
     ],
 )
 def test_what_is_wrong_is_told_in_lxds_words(key: str, value: str, reason: str) -> None:
