@@ -77,7 +77,8 @@ _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 def _write(volume: Path, text: str) -> None:
     """Replace the file as a whole; the folder belongs to this server, the instance sees only rootfs/ below it."""
     partial = volume / f".{NAME}.{os.getpid()}"
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o400)
+    partial.unlink(missing_ok=True)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
     try:
         with os.fdopen(descriptor, "w") as file:
             file.write(text)

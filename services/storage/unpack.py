@@ -2,12 +2,15 @@
 
 The archive is hostile until it is unpacked. What keeps it inside the folder: GNU tar refuses `..`, strips what makes a name absolute and
 makes links that point out of the tree last of all, so nothing can be written through them; unsquashfs refuses names with separators.
-Afterwards the parts that we ourselves open by name (rootfs, templates, metadata.yaml) are checked to be what they must be and no links.
+Afterwards the parts that we ourselves open by name (rootfs, templates, metadata.yaml) are checked to be what they must be and no links,
+and everything beside them is removed: there this server keeps files of its own (backup.yaml, how owners are shifted).
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
+import shutil
 import stat
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -17,6 +20,7 @@ from chassis import errors
 from chassis.archive import format_of
 from chassis.command import Command, Failed
 
+PARTS = frozenset({"rootfs", "templates", "metadata.yaml"})  # of an image; nothing else is taken over
 UNPACKING = 4 * 3600.0  # seconds at most
 FLAGS: dict[str, tuple[str, ...]] = {
     "tar": (),
@@ -95,7 +99,7 @@ async def unpack_image(files: ImageFiles, target: Path) -> None:
         _refuse_unless_folder(rootfs)
         rootfs.mkdir(mode=0o755, exist_ok=True)
         await unpack_file(files.rootfs, rootfs)
-    check(target)
+    await asyncio.to_thread(check, target)
 
 
 def _refuse_unless_folder(path: Path) -> None:
@@ -105,7 +109,7 @@ def _refuse_unless_folder(path: Path) -> None:
 
 
 def check(target: Path) -> None:
-    """What is opened by name later is there and no link."""
+    """What is opened by name later is there and no link, and there is nothing else. Blocks."""
     if not os.path.lexists(target / "rootfs"):
         raise errors.Internal("Image is missing a rootfs")
     for name in ("rootfs", "templates"):
@@ -113,8 +117,6 @@ def check(target: Path) -> None:
     metadata = target / "metadata.yaml"
     if not os.path.lexists(metadata) or not stat.S_ISREG(os.lstat(metadata).st_mode):
         raise errors.Internal("Image is missing a metadata.yaml that is a regular file")
-    backup = target / "backup.yaml"
-    if os.path.lexists(backup):
-        if stat.S_ISDIR(os.lstat(backup).st_mode):
-            raise errors.Internal("Unpack failed: backup.yaml in the image is a directory")
-        backup.unlink()
+    for entry in list(os.scandir(target)):
+        if entry.name not in PARTS:
+            shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.unlink(entry.path)

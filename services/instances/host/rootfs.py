@@ -14,11 +14,13 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from chassis import beneath
 from chassis.errors import Internal
 from services.instances.host.hotplug import ATTR_IDMAP, OPEN_TREE_CLONE, SYS_MOUNT_SETATTR, SYS_OPEN_TREE
 from services.instances.host.idmap import IdMap
 
 RECORD = "idmap.json"  # {"disk": map on disk, "towards": map that a shift was under way to}
+MOST = 64 * 1024  # bytes of it
 SHIFTER = Path(__file__).with_name("shifter.py")
 PROBE_MAP = b"0 1000000 1\n"
 AT_EMPTY_PATH = 0x1000
@@ -34,7 +36,8 @@ def disk_map(volume: Path) -> IdMap | None:
 
 def _maps(volume: Path) -> tuple[IdMap | None, IdMap | None]:
     try:
-        found = json.loads((volume / RECORD).read_text())
+        with beneath.tree(volume) as folder:
+            found = json.loads(beneath.read_beneath(folder, RECORD, MOST))
     except OSError:
         return None, None
     except ValueError:
@@ -91,7 +94,8 @@ def _ranges(idmap: IdMap | None) -> list[object]:
 def _record(volume: Path, content: dict[str, object]) -> None:
     """Written whole or not at all."""
     fresh = volume / f"{RECORD}.new"
-    with fresh.open("w") as file:
+    fresh.unlink(missing_ok=True)
+    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
         json.dump(content, file)
         file.flush()
         os.fsync(file.fileno())

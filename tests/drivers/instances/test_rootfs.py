@@ -92,6 +92,19 @@ async def test_a_shift_that_was_cut_off_is_finished(tmp_path: Path) -> None:
     assert not (tmp_path / host_rootfs.RECORD).exists()
 
 
+async def test_the_record_of_a_shift_is_read_and_written_through_no_link(tmp_path: Path) -> None:
+    secret, volume = tmp_path / "secret", tmp_path / "volume"
+    secret.write_text(json.dumps({"disk": json.loads(IDMAP.to_json())}))
+    (volume / "rootfs").mkdir(parents=True)
+    (volume / host_rootfs.RECORD).symlink_to(secret)
+    (volume / f"{host_rootfs.RECORD}.new").symlink_to(secret)
+    assert host_rootfs.disk_map(volume) is None
+    before = secret.read_text()
+    host_rootfs._record(volume, {"disk": []})
+    assert secret.read_text() == before
+    assert not (volume / host_rootfs.RECORD).is_symlink()
+
+
 @pytest.mark.skipif(
     shutil.which("setfacl") is None or shutil.which("setcap") is None, reason="needs acl and libcap2-bin"
 )

@@ -136,9 +136,22 @@ async def test_garbage_is_refused_in_lxds_words(target: Path) -> None:
         await unpack(b"garbage" * 100, target)
 
 
-async def test_a_backup_yaml_of_the_image_is_not_taken_over(target: Path) -> None:
-    await unpack(small(("backup.yaml", tarfile.REGTYPE, "", b"container: {}")), target)
-    assert not (target / "backup.yaml").exists()
+async def test_nothing_is_taken_over_but_the_parts_of_an_image(target: Path) -> None:
+    """Beside them are the server's own files: what an image calls so would be read, or written through, as the server's."""
+    secret = target.parents[2] / "secret"
+    secret.write_text("secret")
+    await unpack(
+        small(
+            ("backup.yaml", tarfile.REGTYPE, "", b"container: {}"),
+            ("idmap.json", tarfile.REGTYPE, "", b'{"disk": []}'),
+            ("idmap.json.new", tarfile.SYMTYPE, str(secret), b""),
+            (".metadata.yaml.new", tarfile.SYMTYPE, str(secret), b""),
+            ("more/deep/file", tarfile.REGTYPE, "", b"x"),
+        ),
+        target,
+    )
+    assert sorted(path.name for path in target.iterdir()) == ["metadata.yaml", "rootfs"]
+    assert secret.read_text() == "secret"
 
 
 def test_device_nodes_are_made_by_real_root_only(target: Path) -> None:
