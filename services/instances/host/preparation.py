@@ -1,7 +1,8 @@
 """What liblxc reads of a container, written anew for each start; and what it has said when a start failed.
 
 Sources of mounts are bound into the container's folder for as long as the start takes: liblxc mounts as the container's root, who may
-not be let through to a source by the folders above it. Its own copy stays when ours goes.
+not be let through to a source by the folders above it. Its own copy stays when ours goes. Nobody else is let through to them: what lies in
+a custom volume has the owners of the inside, and setuid bits too.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from chassis.errors import Internal
 from services.instances.host import cgroups, lxcconfig, seccomp
 from services.instances.host.cgroups import Machine
+from services.instances.host.idmap import IdMap
 from services.instances.host.lxcconfig import Host, Place
 from services.instances.host.places import Places
 from services.instances.host.spec import Key, MountSpec, Spec
@@ -24,6 +26,7 @@ from services.instances.host.spec import Key, MountSpec, Spec
 STAGED = "mounts"
 MS_BIND, MS_REC, MNT_DETACH, UMOUNT_NOFOLLOW = 0x1000, 0x4000, 0x2, 0x8
 FOLDER_MODE = 0o711  # the staged mounts must be reached by the container's root
+STAGED_MODE = 0o700
 CAUSES = 2  # of liblxc's complaints, the first of which is the root of the others
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -43,7 +46,7 @@ def prepare(places: Places, host: Host, machine: Machine, spec: Spec, cpus: set[
     limits = tuple(setting.line for setting in cgroups.plan(spec.config, machine, cpus))
     names = places.payload(spec.key), places.monitor(spec.key), places.pivot
     place = Place(folder, *names, mapped, _filter(folder, spec), limits)
-    spec = replace(spec, mounts=tuple(stage(folder, spec.mounts)))
+    spec = replace(spec, mounts=tuple(stage(folder, spec.mounts, spec.idmap)))
     text = lxcconfig.file_of(spec, place, host)
     _write(folder / lxcconfig.HOOK, lxcconfig.hook_of(place))
     _write(folder / lxcconfig.CONFIG, text)
@@ -67,14 +70,16 @@ def _filter(folder: Path, spec: Spec) -> Path | None:
     return folder / lxcconfig.SECCOMP
 
 
-def stage(folder: Path, mounts: tuple[MountSpec, ...]) -> Iterator[MountSpec]:
-    """The mounts with sources in our own folder. Raises OSError."""
+def stage(folder: Path, mounts: tuple[MountSpec, ...], idmap: IdMap | None = None) -> Iterator[MountSpec]:
+    """The mounts with sources in our own folder, which is open to the root of this map alone. Raises OSError."""
     for number, mount in enumerate(mounts):
         if mount.fstype != "none" or not mount.source.startswith("/"):
             yield mount
             continue
         place = folder / STAGED / str(number)
-        place.parent.mkdir(mode=FOLDER_MODE, exist_ok=True)
+        place.parent.mkdir(mode=STAGED_MODE, exist_ok=True)
+        if idmap is not None:
+            os.chown(place.parent, idmap.to_host("u", 0) or 0, idmap.to_host("g", 0) or 0)
         if Path(mount.source).is_dir():
             place.mkdir(exist_ok=True)
         else:

@@ -22,11 +22,13 @@ class TreeDriver(Driver):
         return self.place.path / volume.work_path
 
     def lay_out(self) -> None:
-        """The folders that hold volumes."""
+        """The folders that hold volumes. Who is not root of the host finds no way to custom ones: owners stand unshifted in them, so a
+        program that root of a container left there with its setuid bit would make root of the host."""
         for name in LAYOUT:
             folder = self.place.path / name
-            folder.mkdir(mode=0o711, parents=True, exist_ok=True)
-            folder.chmod(0o711)
+            mode = 0o700 if name.startswith("custom") else 0o711
+            folder.mkdir(mode=mode, parents=True, exist_ok=True)
+            folder.chmod(mode)
 
     def halves(self) -> list[Path]:
         """What a killed process left half made or half removed."""

@@ -449,7 +449,9 @@ async def test_a_start_that_was_cut_off_endangers_no_source(world: World, tmp_pa
     assert len(list(preparation.stage(folder, mounts))) == 2
     await world.reopen()
     assert str(folder) not in Path("/proc/self/mountinfo").read_text()
-    assert len(list(preparation.stage(folder, mounts))) == 2
+    assert len(list(preparation.stage(folder, mounts, both(1_000_000, 0, 65_536)))) == 2
+    staged = (folder / preparation.STAGED).stat()
+    assert (staged.st_uid, staged.st_gid, staged.st_mode & 0o777) == (1_000_000, 1_000_000, 0o700)
     await world.containers.forget(key)
     assert not folder.exists()
     folder.mkdir()
