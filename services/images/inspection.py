@@ -11,9 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from chassis import errors
+from chassis import errors, plain_yaml
 from chassis.archive import DAMAGED, TARS, clean, format_of, members, opened
 
 METADATA = 1024 * 1024  # bytes that metadata.yaml may have
@@ -119,13 +117,11 @@ def check_squashfs(file: Path) -> None:
 
 
 def load_plain(text: bytes) -> Any:
-    """YAML of strangers: plain values. Raises Internal in the form of LXD's words."""
+    """Raises Internal in the form of LXD's words."""
     try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise errors.Internal(f"yaml: {_place(error)}") from None
-    except RecursionError:
-        raise errors.Internal("yaml: nested too deeply") from None
+        return plain_yaml.load(text)
+    except ValueError as error:
+        raise errors.Internal(f"yaml: {error}") from None
 
 
 def read_metadata(text: bytes) -> tuple[str, int, int, dict[str, str]]:
@@ -146,21 +142,6 @@ def read_metadata(text: bytes) -> tuple[str, int, int, dict[str, str]]:
         raise errors.Internal("yaml: unmarshal errors: properties is not a map")
     texts = {str(key): _text(value) for key, value in properties.items() if not isinstance(value, dict | list)}
     return architecture, created, _number(document, "expiry_date"), texts
-
-
-class _Loader(yaml.SafeLoader):
-    """Plain values only, and no aliases, so that a small text stays small."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases are not allowed")
-        return super().compose_node(parent, index)
-
-
-def _place(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or str(error).replace("\n", " ")
-    return f"line {mark.line + 1}: {problem}" if mark else problem
 
 
 def _text(value: Any) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import yaml
 
-from chassis import beneath, documents, listing
+from chassis import beneath, documents, listing, plain_yaml
 from chassis.calls import Call, current
 from chassis.errors import BadRequest, Internal, NotFound, TooLarge
 from chassis.operations import requestor_of
@@ -95,8 +95,8 @@ class MetadataMethods:
         if text is None:
             return Metadata()
         try:
-            return msgspec.convert(yaml.safe_load(text) or {}, Metadata, strict=False)
-        except (yaml.YAMLError, msgspec.ValidationError) as error:
+            return msgspec.convert(plain_yaml.load(text) or {}, Metadata, strict=False)
+        except ValueError as error:  # msgspec's is one too
             raise Internal(f"Could not parse {METADATA}: {error}") from None
 
     async def _write_metadata(self, member: Member, metadata: Metadata) -> rest_pb2.Document:
@@ -211,7 +211,9 @@ def _write(volume: Path, folder: str, name: str, data: bytes) -> None:
         with beneath.tree(volume) as tree:
             at = _folder(tree, folder)
             try:
-                descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644, dir_fd=at)
+                with suppress(FileNotFoundError):
+                    os.unlink(partial, dir_fd=at)
+                descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=at)
                 with os.fdopen(descriptor, "wb") as file:
                     file.write(data)
                 os.rename(partial, name, src_dir_fd=at, dst_dir_fd=at)

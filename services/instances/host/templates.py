@@ -17,9 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from chassis import beneath
+from chassis import beneath, plain_yaml
 from chassis.errors import Fault, Internal, NotFound
 from services.instances.host.files import Tree
 from services.instances.host.rootfs import disk_map
@@ -43,8 +41,8 @@ class Template:
 def due(metadata: str | bytes, trigger: str) -> list[Template]:
     """Those of a metadata.yaml that a trigger fills in. Raises ValueError for a file that makes no sense."""
     try:
-        found = yaml.safe_load(metadata) or {}
-    except yaml.YAMLError as error:
+        found = plain_yaml.load(metadata) or {}
+    except ValueError as error:
         raise ValueError(f"Could not parse metadata.yaml: {error}") from None
     entries = found.get("templates") if isinstance(found, dict) else None
     if not isinstance(entries, dict):

@@ -34,6 +34,15 @@ def test_which_are_due() -> None:
     assert due("[]", "start") == []
 
 
+def test_a_small_text_does_not_become_a_huge_one() -> None:
+    layers = "".join(f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 10)}]\n" for n in range(1, 12))
+    bomb = f"l0: &l0 x\n{layers}templates: {{/x: {{when: [start], template: t, properties: {{a: *l11}}}}}}\n"
+    with pytest.raises(ValueError, match="aliases are not allowed"):
+        due(bomb, "start")
+    with pytest.raises(ValueError, match="nested too deeply"):
+        due("[" * 100_000, "start")
+
+
 def test_metadata_that_is_no_yaml() -> None:
     with pytest.raises(ValueError, match=r"Could not parse metadata\.yaml"):
         due("{: :", "start")
