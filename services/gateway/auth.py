@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from cryptography import x509
 
-from chassis import errors
+from chassis import errors, go_json
 from chassis.calls import Caller
 from chassis.mirror import Mirror
 from rows.control import Certificate
@@ -94,13 +94,16 @@ def refuse_foreign_projects(caller: Caller, body: bytes) -> None:
     """Raise Forbidden for a body that names a project which a restricted caller may not see, wherever in it.
 
     One place for every way to reach into another project: as the source of a copy, as the target of a move, and what comes later.
+    Raises BadRequest for JSON that cannot be read whole: who is less strict might find a project in it.
     """
     if caller.admin or caller.projects is None:
         return
     try:
         found = msgspec.json.decode(body)
-    except msgspec.DecodeError:
-        return  # the service says what is wrong with it
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        if body.lstrip()[:1] in (b"{", b"["):
+            raise errors.BadRequest(go_json.complaint(body) or "invalid JSON") from None
+        return
     for project in projects_in(found):
         if not caller.may_see(project):
             raise not_authorized()

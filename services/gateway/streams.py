@@ -78,7 +78,9 @@ async def upload(route: Route, request: Request, parameters: tuple[str, ...], ca
         body = await request.body()
         refuse_foreign_projects(request.caller, body)
         message.body = body  # type: ignore[attr-defined]
-    frames = _frames(method.request, route.frame, message, request, streamed)
+    may_be_json = bool(route.option and route.option.schema)
+    pieces = _looked_through(request) if may_be_json else request.pieces()
+    frames = _frames(method.request, route.frame, message, pieces if streamed else None)
     try:
         found = await rpc.call(method.service, method.name, frames, timeout=_FOR_EVER, context=call)
     except (asyncio.CancelledError, errors.Fault):
@@ -124,14 +126,15 @@ def _accept(request: Request, begun: bytes) -> None:
 
 
 async def _frames(
-    frame: type[Message], names: tuple[str, str], message: Message, request: Request, streamed: bool
+    frame: type[Message], names: tuple[str, str], message: Message, pieces: AsyncIterator[bytes] | None
 ) -> AsyncIterator[Message]:
+    """The request, then the body's pieces if it is streamed."""
     request_name, data_name = names
     yield frame(**{request_name: message})
-    if not streamed:
+    if pieces is None:
         return
     pending = bytearray()
-    async for piece in _looked_through(request):
+    async for piece in pieces:
         if not pending and len(piece) >= PIECE:
             yield frame(**{data_name: piece})
             continue

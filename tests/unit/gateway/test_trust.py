@@ -145,20 +145,34 @@ async def test_a_restricted_client_reaches_into_no_other_project(world: World, m
         b'{"name":"c","pro\\u006aect":"green"}',
     ):
         assert await create(body) == 403
+    for body in (b'{"x":1e999,"project":"green"}', b'{"x":"\xff","project":"green"}', b'{"x":' + b"[" * 100_000):
+        assert await create(body) == 400  # a reader that skips what it does not know would find a project
     moved = await world.ask(
         "PUT", "/1.0/instances/c/state?project=blue", b'{"project":"green"}', port=port, identity=me
     )
     assert moved.status == 403
-    path, headers = "/1.0/instances/c/files?project=blue&path=/x", {"Content-Type": "application/octet-stream"}
+    path, headers = "/1.0/instances?project=blue", {"Content-Type": "application/octet-stream"}
     for body, status in (
         (b'{"source":{"project":"green"}}', 403),
         (b' \n{"source":{"project":"blue"}}', 200),
         (b"\x1f\x8b" * 1_000_000, 200),
         (b"", 200),
     ):
+        world.instances.requests.clear()
         assert (await world.ask("POST", path, body, headers, port=port, identity=me)).status == status
         if status == 200:
-            assert world.instances.received == body
+            assert b"".join(frame.data for frame in world.instances.requests) == body
+    await store.stop()
+
+
+async def test_what_stands_in_a_file_is_nobodys_business(world: World, me: Identity) -> None:
+    store, port = await served(world)
+    await trust(store, me, restricted=True, projects=("blue",))
+    await world.gateway.store.refresh()
+    for content in (b'{"project":"green"}', b"{ no JSON at all"):
+        path = "/1.0/instances/c/files?project=blue&path=/x"
+        assert (await world.ask("POST", path, content, port=port, identity=me)).status == 200
+        assert world.instances.received == content
     await store.stop()
 
 
