@@ -6,6 +6,7 @@ from datetime import datetime
 
 import msgspec
 
+from chassis.key_types import is_true
 from chassis.retention import SERVER_CONFIG, ServerConfig
 from chassis.store import Kind
 
@@ -20,6 +21,7 @@ __all__ = [
     "Project",
     "ServerConfig",
     "Warning",
+    "has_feature",
 ]
 
 
@@ -27,6 +29,14 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     description: str = ""
     config: dict[str, str] = {}
+
+
+def has_feature(project: Project | None, feature: str) -> bool:
+    """Whether a project has its own images, networks, profiles or storage.volumes; else it uses the default project's.
+
+    The default project has all; a project whose row has not been seen counts as having them too.
+    """
+    return project is None or project.name == "default" or is_true(project.config.get(f"features.{feature}", ""))
 
 
 class Certificate(msgspec.Struct, frozen=True, kw_only=True):

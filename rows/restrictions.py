@@ -6,6 +6,7 @@ Judged is the merged configuration, profiles and all, so it makes no difference 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from posixpath import normpath
 
 from chassis.errors import Internal
 from chassis.key_types import FALSE, is_true
@@ -27,6 +28,11 @@ LOW_LEVEL = frozenset(
         "security.devlxd.images", "security.idmap.base", "security.idmap.size",
     }
 )  # fmt: skip
+# What a client may say of an instance although the server notes it itself.
+HARMLESS = frozenset({"volatile.apply_template", "volatile.base_image", "volatile.last_state.power"})
+HARMLESS_ENDS = (".apply_quota", ".hwaddr")
+DISK_PATHS = "restricted.devices.disk.paths"
+NETWORK = "Network not allowed in project"
 INTERCEPTION = "security.syscalls.intercept."
 # Interceptions that `restricted.containers.interception` may allow; the others reach into the host and count as low-level.
 INTERCEPTABLE = frozenset(
@@ -47,23 +53,32 @@ def setting(project: Texts, key: str) -> str:
     return project.get(key) or DEFAULTS.get(key, BLOCK)
 
 
+def allows(project: Texts, what: str) -> bool:
+    """`what` is "snapshot" or "backup" of an instance or a custom volume."""
+    return not restricts(project) or setting(project, f"restricted.{what}s") == ALLOW
+
+
 def refuse(project: Texts, name: str, what: str) -> None:
-    """`what` is "snapshot" or "backup" of an instance or a custom volume. Raises Internal, as LXD does, where it is not allowed."""
-    if restricts(project) and setting(project, f"restricted.{what}s") != ALLOW:
+    """Raises Internal, as LXD does, where it is not allowed."""
+    if not allows(project, what):
         raise Internal(f'Project "{name}" doesn\'t allow for {what} creation')
 
 
-def refusals(project: Texts, name: str, owner: str, config: Texts, devices: Devices) -> Iterator[str]:
-    """A sentence for each thing that the project forbids. `name` is the project's, `owner` whose things these are: 'container "c1"'."""
+def refusals(
+    project: Texts, name: str, owner: str, config: Texts, devices: Devices, *, whole: bool = True
+) -> Iterator[str]:
+    """A sentence for each thing that the project forbids. `name` is the project's, `owner` whose things these are: 'container "c1"'.
+
+    `whole`: it is the merged configuration, where what is missing counts too.
+    """
     if not restricts(project):
         return
     where = f'on {owner} of project "{name}"'
     for key, text in sorted(config.items()):
         if reason := _key(project, key, text, where):
             yield reason
-    if setting(project, "restricted.containers.privilege") == ISOLATED and not is_true(
-        config.get("security.idmap.isolated", "")
-    ):
+    isolated = setting(project, "restricted.containers.privilege") == ISOLATED
+    if whole and isolated and not is_true(config.get("security.idmap.isolated", "")):
         yield f'Invalid value "" for config "security.idmap.isolated" {where}: Non-isolated containers are forbidden'
     for device, given in sorted(devices.items()):
         if reason := _device(project, given):
@@ -99,18 +114,38 @@ def _device(project: Texts, given: Texts) -> str:
         allowed = setting(project, f"restricted.devices.{type_}") == ALLOW
         return "" if allowed else f"{DEVICES[type_]} are forbidden"
     if type_ == "nic":
-        return _nic(setting(project, "restricted.devices.nic"), given)
+        return _nic(project, given)
     if type_ == "disk":
         return _disk(project, given)
     return ""
 
 
-def _nic(wanted: str, given: Texts) -> str:
+def _nic(project: Texts, given: Texts) -> str:
+    wanted, network = setting(project, "restricted.devices.nic"), given.get("network", "")
     if wanted == BLOCK:
         return "Network devices are forbidden"
-    if wanted == MANAGED and not given.get("network"):
+    if wanted == MANAGED and not network:
         return "Only managed network devices are allowed"
-    return ""
+    attached = network or given.get("parent", "")
+    return "" if not attached or allows_network(project, attached) else NETWORK
+
+
+def allows_network(project: Texts, network: str) -> bool:
+    """Whether a project may see and use a network by this name, managed or not."""
+    if not restricts(project):
+        return True
+    names = _listed(project, "restricted.networks.access")
+    return setting(project, "restricted.devices.nic") != BLOCK and (not names or network in names)
+
+
+def shows_network(project: Texts, network: str, *, managed: bool) -> bool:
+    """Whether a project is told of a network: of those that are not managed only where its nics may use them."""
+    unmanaged = not restricts(project) or setting(project, "restricted.devices.nic") == ALLOW
+    return allows_network(project, network) and (managed or unmanaged)
+
+
+def _listed(project: Texts, key: str) -> list[str]:
+    return [part.strip() for part in project.get(key, "").split(",") if part.strip()]
 
 
 def _disk(project: Texts, given: Texts) -> str:
@@ -122,7 +157,36 @@ def _disk(project: Texts, given: Texts) -> str:
         return "Disk devices are forbidden"
     if given.get("pool"):
         return ""
-    return "Attaching disks not backed by a pool is forbidden" if wanted == MANAGED else ""
+    if wanted == MANAGED:
+        return "Attaching disks not backed by a pool is forbidden"
+    source = given.get("source", "")
+    return "" if allowed_parent(project, source) is not None else f'Disk source path "{source}" not allowed'
+
+
+def allowed_parent(project: Texts, source: str) -> str | None:
+    """The path of `restricted.devices.disk.paths` that a path of the host lies below, by its text; "" where every path is allowed.
+
+    Whoever opens the source must hold it to that parent: a link on the way may lead elsewhere.
+    """
+    parents = _listed(project, DISK_PATHS) if restricts(project) else []
+    if not parents:
+        return ""
+    wanted = normpath(source)
+    return next(
+        (one for one in map(normpath, parents) if wanted == one or wanted.startswith(one.rstrip("/") + "/")), None
+    )
+
+
+def volatile_refusal(project: Texts, name: str, owner: str, config: Texts, now: Texts) -> str:
+    """Why a client may not write these volatile keys; `now` is what the instance has. Empty if it may."""
+    if not restricts(project) or setting(project, "restricted.containers.lowlevel") == ALLOW:
+        return ""
+    for key, text in sorted(config.items()):
+        if not key.startswith("volatile.") or key in HARMLESS or key.endswith(HARMLESS_ENDS) or now.get(key) == text:
+            continue
+        verb = "Changing" if key in now else "Setting"
+        return f'{verb} "{key}" on {owner} in project "{name}" is forbidden'
+    return ""
 
 
 def _raw_idmap(project: Texts, text: str, where: str) -> str:

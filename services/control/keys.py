@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from chassis import errors, key_types, retention, units
+from chassis import compression, errors, key_types, retention, units
 from chassis.key_types import Str, Type, quote
 from chassis.keys import Key, Schema
 
@@ -22,7 +22,6 @@ ARCHITECTURES = (
     "x86_64", "armv6l", "riscv32", "aarch64", "ppc64le", "i686", "s390x", "mips", "riscv64", "armv7l", "armv8l", "ppc",
     "ppc64", "mips64",
 )  # fmt: skip
-COMPRESSORS = ("bzip2", "gzip", "lz4", "lzma", "xz", "zstd", "squashfs", "none")
 
 
 def _whole(text: str) -> int:
@@ -66,9 +65,10 @@ def _expiry(text: str) -> str:
 
 
 def _compressor(text: str) -> str:
-    words = text.split()
-    if not words or words[0] not in COMPRESSORS:
-        raise ValueError(f"Invalid compression algorithm {quote(words[0] if words else '')}")
+    try:
+        compression.parse(text)
+    except errors.BadRequest:
+        raise ValueError(f"Invalid compression algorithm {quote((text.split() or [''])[0])}") from None
     return text
 
 
@@ -210,6 +210,9 @@ IMAGE_COMPRESSION = ServerKey(
     since="image_compression_algorithm",
     doc="For published images",
 )
+BACKUP_COMPRESSION = ServerKey(
+    "backups.compression_algorithm", Compressor, default="gzip", since="backup_compression", doc="For backups"
+)
 DNS_ADDRESS = ServerKey(
     "core.dns_address",
     Address,
@@ -222,13 +225,13 @@ USER = ServerKey("user.*", Str, doc="Free for the user")
 WORKING: tuple[ServerKey[Any], ...] = (
     HTTPS_ADDRESS, ALLOWED_CREDENTIALS, ALLOWED_HEADERS, ALLOWED_METHODS, ALLOWED_ORIGIN, TRUST_PASSWORD, TOKEN_EXPIRY,
     SHUTDOWN_TIMEOUT, TRUSTED_PROXY, METRICS_ADDRESS, METRICS_AUTHENTICATION, DEBUG_ADDRESS, TRUST_AUTHORITY, IMAGE_COMPRESSION,
+    BACKUP_COMPRESSION,
     CANDID_URL, CANDID_KEY, CANDID_DOMAINS, CANDID_EXPIRY,
     EVENTS_RETENTION, EVENTS_LIMIT, EVENTS_SIZE, OPERATIONS_RETENTION, DNS_ADDRESS, USER,
 )  # fmt: skip
 CLUSTER = "clustering is not supported yet"
 IMAGES = "images from remote servers are not supported yet"
 WAITING: tuple[ServerKey[Any], ...] = (
-    *_waiting("backups are not supported yet", ("backups.compression_algorithm", Compressor, "gzip")),
     *_waiting(CLUSTER, ("cluster.https_address", Address, ""), ("cluster.images_minimal_replica", Replicas, "3"),
               ("cluster.join_token_expiry", Expiry, "3H"), ("cluster.max_standby", Standby, "2"),
               ("cluster.max_voters", Voters, "3"), ("cluster.offline_threshold", Threshold, "20")),

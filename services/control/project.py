@@ -17,7 +17,7 @@ from chassis.operations import Operations
 from chassis.store import Change, Store, Versioned
 from gen.nubibus.control.v1 import control_pb2
 from gen.nubibus.rest.v1 import rest_pb2
-from rows import restrictions
+from rows import limits, restrictions
 from rows.control import CERTIFICATE, PROJECT, Project
 from rows.profile import PROFILE, Profile
 from services.control import project_keys
@@ -66,7 +66,7 @@ class Projects:
         row = self._one(request.name, call, "Fetch project database object: ")
         config, usage = row.value.config, self.holdings.usage(row.value.name)
         resources = {
-            name: {"Limit": int(config.get(f"limits.{name}") or -1), "Usage": used} for name, used in usage.items()
+            name: {"Limit": project_keys.limit(config, f"limits.{name}"), "Usage": used} for name, used in usage.items()
         }
         return documents.document({"resources": resources}, revision=row.revision)
 
@@ -125,27 +125,17 @@ class Projects:
         if changed and self._in_use(now.name):
             raise errors.BadRequest("Features can only be changed on empty projects")
         project_keys.validate(config)
-        self._check_numbers(now.name, config)
+        limits.refuse_lower(now.config, config, now.name, self.holdings.room.use(now.name))
         self._check_restrictions(now, config)
         change = Change().put(
             PROJECT, msgspec.structs.replace(now, config=config, description=description), expect=row.revision
         )
         if now.name != DEFAULT:
             self._follow_profiles(change, now.name, wanted=is_true(config.get(FEATURE_PROFILES, "")))
+        if limits.limited(config):
+            self.holdings.room.close(change, now.name)
         change.event(_event("project-updated", now))
         return documents.empty(revision=await self.store.commit(change))
-
-    def _check_numbers(self, name: str, config: dict[str, str]) -> None:
-        """A limit below what is there already is refused. Raises Internal, as LXD does."""
-        usage = self.holdings.usage(name)
-        for key, type_ in project_keys.NUMBERS.items():
-            there = usage[key.removeprefix("limits.")]
-            if config.get(key) and int(config[key]) < there:
-                what = f"instances of type {type_}" if type_ else "total instances"
-                raise errors.Internal(
-                    f'Can\'t change {key} in project "{name}": "{key}" is too low: '
-                    f'there currently are {there} {what} in project "{name}"'
-                )
 
     def _check_restrictions(self, now: Project, config: dict[str, str]) -> None:
         """What the project holds must be allowed by what it becomes. Raises Internal, as LXD does."""
@@ -153,8 +143,9 @@ class Projects:
         changed = [key for key in changed if key.startswith("restricted")]
         if not changed:
             return
-        for owner, merged, devices in self.holdings.merged(now.name):
-            for reason in restrictions.refusals(config, now.name, owner, merged, devices):
+        for held in self.holdings.room.merged(now.name):
+            owner = f'{held.type} "{held.name}"'
+            for reason in restrictions.refusals(config, now.name, owner, held.config, held.devices):
                 raise errors.Internal(
                     f'Conflict detected when changing "{changed[0]}" in project "{now.name}": {reason}'
                 )
@@ -186,6 +177,7 @@ class Projects:
         check_name(name)
         renamed = msgspec.structs.replace(row.value, name=name)
         change = Change().delete(PROJECT, row.key, expect=row.revision).put(PROJECT, renamed, expect=0)
+        self.holdings.room.forget(change, request.name)
         self._follow_profiles(change, request.name, wanted=False)
         self._follow_profiles(change, name, wanted=is_true(renamed.config.get(FEATURE_PROFILES, "")))
         self._rename_in_certificates(change, request.name, name)
@@ -211,6 +203,7 @@ class Projects:
         if self._in_use(request.name):
             raise errors.Internal("Only empty projects can be removed")  # LXD's code for it is 500
         change = Change().delete(PROJECT, row.key, expect=row.revision)
+        self.holdings.room.forget(change, request.name)
         self._follow_profiles(change, request.name, wanted=False)
         for certificate in self.certificates.select():
             if request.name in certificate.value.projects:

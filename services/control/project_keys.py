@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from chassis import errors
-from chassis.key_types import AbsolutePath, Bool, Enum, List, Str, Type, is_true
+from chassis.key_types import AbsolutePath, Bool, Enum, List, Size, Str, Type, is_true
 from chassis.keys import Key, Schema
-from rows import restrictions
-from services.control.keys import ServerKey
+from rows import limits, restrictions
+from services.control.keys import Compressor, ServerKey
 
 UINT32 = 2**32
 
@@ -35,11 +35,7 @@ Choice = Enum("block", "allow")
 FEATURES = ("features.images", "features.networks", "features.profiles", "features.storage.volumes")
 # A new project has these unless it says otherwise; features.networks stays off, as in LXD.
 ON_BY_DEFAULT = ("features.images", "features.profiles", "features.storage.volumes")
-# Limits on the number of instances: which type each counts, None for all. The instances service keeps to them.
-NUMBERS: dict[str, str | None] = {
-    "limits.containers": "container", "limits.instances": None, "limits.virtual-machines": "virtual-machine",
-}  # fmt: skip
-LIMITS = "such limits of a project are not supported yet"
+SUMS: tuple[tuple[str, Type[Any]], ...] = ((limits.CPU, Count), (limits.MEMORY, Size), (limits.PROCESSES, Count))
 Managed = Enum("block", "allow", "managed")
 RESTRICTED: dict[str, Type[Any]] = {
     "restricted.backups": Choice,
@@ -66,26 +62,36 @@ PROJECT = Schema(
     (
         *(Key(name, Bool, doc="Whether the project has its own, or uses the default project's") for name in FEATURES),
         Key("user.*", Str, doc="Free for the user"),
-        *_waiting("backups are not supported yet", Str, "backups.compression_algorithm"),
+        Key("backups.compression_algorithm", Compressor, since="projects_compression", doc="Of backups that do not ask for one"),
+        Key("images.compression_algorithm", Compressor, since="projects_compression", doc="Of images published from instances"),
         *_waiting(
             "images from remote servers are not supported yet", Str,
-            "images.auto_update_cached", "images.auto_update_interval", "images.compression_algorithm",
+            "images.auto_update_cached", "images.auto_update_interval",
             "images.default_architecture", "images.remote_cache_expiry",
         ),
-        *(Key(name, Count, since="projects_limits", doc="How many the project may have") for name in NUMBERS),
-        *_waiting(LIMITS, Count, "limits.cpu", "limits.networks", "limits.processes"),
-        *_waiting(LIMITS, Str, "limits.disk", "limits.memory"),
+        *(Key(name, Count, since="projects_limits", doc="How many the project may have") for name in limits.NUMBERS),
+        *(Key(name, type_, since="projects_limits", doc=f"The most that {name} of its instances may add up to") for name, type_ in SUMS),
+        Key(limits.DISK, Size, since="projects_limits_disk",
+            doc="The most that the sizes of its instances and custom volumes may add up to; an image may have what is left"),
+        Key("limits.networks", Count, since="projects_networks", doc="How many networks of its own it may have"),
         Key("restricted", Bool, since="projects_restrictions", doc="Whether what follows is forbidden unless allowed"),
         *(Key(name, type_, since="projects_restrictions", doc="See rows/restrictions.py") for name, type_ in RESTRICTED.items()),
         *_waiting("paths of the host cannot be allowed one by one yet", List(AbsolutePath), "restricted.devices.disk.paths"),
         *_waiting("clustering is not supported yet", Str, "restricted.cluster.groups"),
         *_waiting("clustering is not supported yet", Choice, "restricted.cluster.target"),
-        *_waiting("restrictions on networks are not supported yet", Str, "restricted.networks.access",
-                  "restricted.networks.subnets", "restricted.networks.uplinks", "restricted.networks.zones"),
+        Key("restricted.networks.access", Str, since="projects_restrictions", doc="The networks it may use, by commas; all if unset"),
+        *_waiting("OVN networks are not supported yet", Str, "restricted.networks.subnets", "restricted.networks.uplinks",
+                  "restricted.networks.zones"),
     ),
     unknown="Invalid project configuration key {key}",
     invalid="Invalid project configuration key {key} value: {reason}",
 )  # fmt: skip
+
+
+def limit(config: dict[str, str], name: str) -> int:
+    """A limit as a number (of things, or bytes); -1 where there is none."""
+    key = PROJECT.find(name)
+    return int(key.type.parse(config[name])) if key and config.get(name) else -1
 
 
 def validate(config: dict[str, str]) -> None:

@@ -24,14 +24,22 @@ def is_fingerprint(text: str) -> bool:
     return _FINGERPRINT.fullmatch(text) is not None
 
 
+def refuse_beyond(size: int, budget: int | None) -> None:
+    """Raises Internal, in LXD's words, for an image larger than its project has room for. Both in bytes."""
+    if budget is not None and size > budget:
+        raise errors.Internal(f"reached {size} bytes, exceeding quota of {budget}")
+
+
 class Incoming:
     """An upload that is arriving: one or two files, hashed on the way. Threads write, the loop does not wait for disks."""
 
-    def __init__(self, folder: Path, token: str) -> None:
+    def __init__(self, folder: Path, token: str, budget: int | None = None) -> None:
+        """`budget`: how many bytes it may have; None for any number."""
         self.token = token
         self.meta = folder / f"{token}.meta"
         self.rootfs = folder / f"{token}.rootfs"
         self.size = 0
+        self.budget = budget
         self._digest = hashlib.sha256()
         self._file: int | None = None
 
@@ -41,7 +49,8 @@ class Incoming:
         self._file = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
     async def add(self, piece: bytes) -> None:
-        """Raises Internal when the disk is full."""
+        """Raises Internal when the disk is full, or the budget is used up."""
+        refuse_beyond(self.size + len(piece), self.budget)
         try:
             if len(piece) < 64 * 1024:
                 self._add(piece)
@@ -93,8 +102,8 @@ class Files:
             if path.name.partition(".")[0] not in kept:
                 path.unlink(missing_ok=True)
 
-    def incoming(self, token: str) -> Incoming:
-        return Incoming(self.arriving, token)
+    def incoming(self, token: str, budget: int | None = None) -> Incoming:
+        return Incoming(self.arriving, token, budget)
 
     def meta(self, fingerprint: str) -> Path:
         return self.folder / fingerprint

@@ -171,7 +171,7 @@ class Images:
     ) -> rest_pb2.Answer:
         told = importing.read_headers(dict(request.headers))
         self.shelf.check_profiles(request.project, [name for name in told["profiles"] if name != "default"])
-        incoming = self.files.incoming(uuid.uuid4().hex)
+        incoming = self.files.incoming(uuid.uuid4().hex, budget=self.parts.room.budget(project))
         received = await receive(body, request.content_type, incoming)
         try:
             upload = importing.Upload(
@@ -200,8 +200,7 @@ class Images:
             fetched = pull(found, self.shelf.project(project))
             self.shelf.check_profiles(project, [name for name in fetched.profiles if name != "default"])
             return _accepted(await self.sagas.accept(pulling.PULL, as_args(fetched), project=project))
-        default = self.parts.server_config("images.compression_algorithm")
-        wanted = publication(found, project, self.shelf.project(project), self.parts, default)
+        wanted = publication(found, project, self.shelf.project(project), self.parts)
         self.shelf.check_profiles(project, [name for name in wanted.profiles if name != "default"])
         locks = () if "/" in wanted.source else (("instance", project, wanted.source),)
         accepted = await self.sagas.accept(publishing.PUBLISH, as_args(wanted), project=project, locks=locks)

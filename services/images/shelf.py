@@ -9,7 +9,7 @@ from chassis import errors
 from chassis.calls import Caller
 from chassis.kinds import Versioned
 from chassis.store import Store
-from rows.control import PROJECT
+from rows.control import PROJECT, has_feature
 from rows.image import IMAGE, IMAGE_ALIAS, Image, ImageAlias
 from rows.profile import PROFILE
 
@@ -45,7 +45,7 @@ class Shelf:
 
     def project(self, name: str) -> str:
         """The project that holds the images which this one sees. NotFound for an unknown one."""
-        return self._holder(name, "features.images")
+        return self._holder(name, "images")
 
     def _holder(self, name: str, feature: str) -> str:
         if name in ("", "default"):
@@ -53,10 +53,10 @@ class Shelf:
         row = self.projects.get(name)
         if row is None:
             raise errors.NotFound("Project not found")
-        return name if row.value.config.get(feature, "true") == "true" else "default"
+        return name if has_feature(row.value, feature) else "default"
 
     def check_profiles(self, project: str, names: list[str]) -> None:
-        holder = self._holder(project, "features.profiles")
+        holder = self._holder(project, "profiles")
         for name in names:
             if self.profiles.get(holder, name) is None:
                 raise errors.BadRequest(f"Profile '{name}' doesn't exist")

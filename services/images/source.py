@@ -92,12 +92,12 @@ def _named(found: ImagesPost) -> tuple[dict[str, str], ...]:
     return aliases
 
 
-def publication(found: ImagesPost, project: str, image_project: str, parts: Parts, default: str) -> Publication:
-    """What is to be published. `default` is the compression of the server's configuration."""
+def publication(found: ImagesPost, project: str, image_project: str, parts: Parts) -> Publication:
+    """What is to be published."""
     assert found.source is not None
     if not found.source.name:
         raise errors.BadRequest("No source provided")
-    algorithm = compression.parse(found.compression_algorithm or default or compression.DEFAULT)
+    algorithm = compression.parse(found.compression_algorithm or parts.compression(project))
     compression.refuse_missing(algorithm)
     aliases = _named(found)
     instance = instance_of(found.source.name, project, parts).value

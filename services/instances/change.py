@@ -8,7 +8,7 @@ import msgspec
 
 from chassis.errors import BadRequest
 from rows.instance import Instance
-from services.instances import identity, restricted, rules
+from services.instances import allowed, identity, rules
 from services.instances.body import InstanceBody, given, set_keys
 from services.instances.devices import nic
 from services.instances.document import editable
@@ -64,7 +64,8 @@ async def settle(parts: Parts, old: Member, new: Instance) -> tuple[Instance, Ex
         rules.check_merged(expanded.config)
     except BadRequest as fault:
         raise rules.worded("Invalid config: ", fault) from None
-    restricted.check(parts, new.project, new.name, expanded, "instance update")
+    allowed.check_volatile(parts, new.project, new.name, new.config, old.value.config)
+    allowed.check(parts, new.project, [allowed.held(new, expanded)], allowed.UPDATE)
     new, expanded = _completed(parts, old, new, expanded)
     await _check_devices(parts, old, new, expanded)
     return new, expand(profiles, new.config, new.devices)

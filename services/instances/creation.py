@@ -14,7 +14,8 @@ from typing import Any
 
 from chassis.errors import BadRequest, Fault, Internal, NotFound
 from rows.instance import Instance
-from services.instances import identity, restricted, rules
+from rows.limits import Held
+from services.instances import allowed, identity, rules
 from services.instances.body import NewInstance, set_keys
 from services.instances.devices import nic
 from services.instances.expansion import Expanded, expand, root_disk
@@ -133,9 +134,20 @@ def new_row(parts: Parts, project: str, args: Mapping[str, Any], image: ImageFac
     return row, expand(rows, config, devices)
 
 
+def refuse_early(parts: Parts, project: str, args: Mapping[str, Any]) -> None:
+    """What the project does not allow, before anything is accepted, as LXD does; profiles that an image brings are judged later."""
+    allowed.check_volatile(parts, project, args["name"], args["config"], {})
+    profiles = args["profiles"]
+    if profiles is None and args["image"]:
+        return
+    expanded = expand(parts.roster.profiles_of(project, tuple(profiles or ())), args["config"], args["devices"])
+    new = Held(args["name"], args["type"], expanded.config, expanded.active)
+    allowed.check(parts, project, [new], allowed.CREATION)
+
+
 async def validate(parts: Parts, row: Instance, expanded: Expanded) -> None:
     """The merged whole against its project and this server. Raises faults in LXD's words."""
-    restricted.check(parts, row.project, row.name, expanded, "instance creation")
+    allowed.check(parts, row.project, [allowed.held(row, expanded)], allowed.CREATION)
     try:
         root_disk(expanded.active)
     except ValueError as error:

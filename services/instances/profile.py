@@ -7,7 +7,7 @@ profiles of its own; a profile in use is not deleted; a change reaches the runni
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, ClassVar
 
 import msgspec
@@ -22,8 +22,8 @@ from gen.nubibus.instances.v1 import profile_pb2
 from gen.nubibus.rest.v1 import rest_pb2
 from rows.instance import INSTANCE
 from rows.profile import PROFILE, Profile
+from services.instances import allowed, keys, names, rules
 from services.instances import change as changes
-from services.instances import keys, names, restricted, rules
 from services.instances.body import ProfileBody, given, read, set_keys
 from services.instances.expansion import Expanded, expand, root_disk
 from services.instances.occurrences import of_profile
@@ -33,6 +33,9 @@ from services.instances.roster import Member
 from services.instances.sagas import reach
 
 log = structlog.get_logger()
+
+TRIES = 5
+Become = Callable[[Profile, ProfileBody], Profile]
 
 
 def check(profile: Profile) -> None:
@@ -125,24 +128,22 @@ class Profiles:
         return documents.empty(location=f"/1.0/profiles/{profile.name}", revision=revision)
 
     async def Put(self, request: profile_pb2.PutProfileRequest, call: Call) -> rest_pb2.Document:
-        row, body = self._asked(request)
-        new = msgspec.structs.replace(
-            row.value,
-            description=given(body.description, ""),
-            config=set_keys(given(body.config, {})),
-            devices=given(body.devices, {}),
-        )
-        return await self._update(row, new)
+        return await self._changed(request, _replaced)
 
     async def Patch(self, request: profile_pb2.PutProfileRequest, call: Call) -> rest_pb2.Document:
-        row, body = self._asked(request)
-        new = msgspec.structs.replace(
-            row.value,
-            description=given(body.description, row.value.description),
-            config=set_keys({**row.value.config, **given(body.config, {})}),
-            devices={**row.value.devices, **given(body.devices, {})},
-        )
-        return await self._update(row, new)
+        return await self._changed(request, _patched)
+
+    async def _changed(self, request: profile_pb2.PutProfileRequest, become: Become) -> rest_pb2.Document:
+        """Tried anew when something that it was judged by has changed in the meantime."""
+        for attempt in range(TRIES):
+            row, body = self._asked(request)
+            try:
+                return await self._update(row, become(row.value, body))
+            except Conflict:
+                if attempt == TRIES - 1:
+                    raise
+                await self.parts.store.refresh()
+        raise AssertionError("unreachable")
 
     def _asked(self, request: profile_pb2.PutProfileRequest) -> tuple[Versioned[Profile], ProfileBody]:
         row = self._one(request.project, request.name)
@@ -160,6 +161,7 @@ class Profiles:
         _refuse_rootless(users)
         await self._check_users(new, users)
         put = Change().put(PROFILE, new, expect=row.revision)
+        self._take_room(put, users)
         put.event(
             of_profile("profile-updated", new.project, new.name, requestor=requestor_of(), location=self.parts.member)
         )
@@ -176,15 +178,22 @@ class Profiles:
         return expand(profiles, member.value.config, member.value.devices)
 
     async def _check_users(self, new: Profile, users: list[tuple[Member, Expanded]]) -> None:
-        """What its instances become against their projects; its devices against this server, once for all who use it."""
+        """It, and what its instances become, against their projects; its devices against this server, once for all who use it."""
+        allowed.check_profile(self.parts, new.project, new.name, new.config, new.devices)
         for member, expanded in users:
-            restricted.check(self.parts, member.value.project, member.value.name, expanded, "profile update")
+            allowed.check(self.parts, member.value.project, [allowed.held(member.value, expanded)], allowed.PROFILE)
         if users and new.devices:
             member, expanded = users[0]
             only = Expanded(expanded.config, {**new.devices, **rules.root_of(expanded.devices)})
             await rules.validate_expanded(
                 self.parts, member.value.project, member.value.name, member.value.type, member.value.config, only
             )
+
+    def _take_room(self, put: Change, users: list[tuple[Member, Expanded]]) -> None:
+        """In each project whose instances use the profile."""
+        for project in sorted({member.value.project for member, _ in users}):
+            held = [allowed.held(member.value, new) for member, new in users if member.value.project == project]
+            self.roster.room.take(put, project, allowed.PROFILE, held)
 
     async def _follow(self, put: Change, users: list[tuple[Member, Expanded]]) -> int:
         """Write the profile and change what runs, as one operation. LXD tells of those that failed and so do we."""
@@ -243,6 +252,26 @@ class Profiles:
             )
         )
         return documents.empty(revision=await self.parts.store.commit(put))
+
+
+def _replaced(profile: Profile, body: ProfileBody) -> Profile:
+    """PUT: the whole editable part."""
+    return msgspec.structs.replace(
+        profile,
+        description=given(body.description, ""),
+        config=set_keys(given(body.config, {})),
+        devices=given(body.devices, {}),
+    )
+
+
+def _patched(profile: Profile, body: ProfileBody) -> Profile:
+    """PATCH: what was given, over the rest."""
+    return msgspec.structs.replace(
+        profile,
+        description=given(body.description, profile.description),
+        config=set_keys({**profile.config, **given(body.config, {})}),
+        devices={**profile.devices, **given(body.devices, {})},
+    )
 
 
 def _refuse_rootless(users: list[tuple[Member, Expanded]]) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from chassis.key_types import is_true
 from chassis.store import Mirror, Store
-from rows.control import PROJECT, Project
+from rows.control import PROJECT, Project, has_feature
 
 DEFAULT = "default"
 
@@ -19,7 +18,7 @@ class Projects:
 
     def has(self, project: str, feature: str) -> bool:
         row = self.rows.get(project)
-        return project == DEFAULT or row is None or is_true(row.value.config.get(f"features.{feature}", ""))
+        return project == DEFAULT or has_feature(row.value if row else None, feature)
 
     def config(self, project: str) -> dict[str, str]:
         """Its configuration; empty for a project that has not been seen."""

@@ -13,6 +13,7 @@ from chassis.store import Mirror, Store, Versioned
 from rows.control import SERVER_CONFIG, ServerConfig
 from rows.instance import INSTANCE, Instance
 from rows.profile import PROFILE, Profile
+from rows.room import Room
 from rows.storage import POOL, Pool
 from services.instances.expansion import Expanded, expand_instance, root_disk
 from services.instances.host.containers import Containers
@@ -53,6 +54,7 @@ class Roster:
     def __init__(self, store: Store, projects: Projects, host: Containers) -> None:
         self.store = store
         self.projects = projects
+        self.room = Room(store)
         self.host = host
         self.rows: Mirror[Instance] = store.mirror(INSTANCE)
         self.profiles: Mirror[Profile] = store.mirror(PROFILE)

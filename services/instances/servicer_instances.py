@@ -17,13 +17,12 @@ from chassis.store import Change
 from gen.nubibus.instances.v1 import instance_pb2
 from gen.nubibus.rest.v1 import rest_pb2
 from rows.instance import INSTANCE
-from services.instances import change, creation, names
+from services.instances import allowed, change, creation, names
 from services.instances.body import InstanceBody, MovedInstance, NewInstance, Source, given, read
 from services.instances.document import Documents, etag, with_all
 from services.instances.occurrences import of_instance
 from services.instances.parts import Parts
 from services.instances.projects import DEFAULT, url
-from services.instances.room import Room
 from services.instances.roster import Member
 from services.instances.sagas import create, delete, rename, update
 from services.instances.sagas.subject import locks
@@ -59,7 +58,6 @@ class Instances:
         self.parts = parts
         self.documents = documents_
         self.states = states
-        self.room = Room(parts.roster, parts.sagas.operations)
 
     # Reading.
 
@@ -112,14 +110,14 @@ class Instances:
         if type_ != "container":
             raise NotImplementedHere("Virtual machines are not supported by this server yet")
         args = creation.arguments(body, name, type_, image, datetime.now(UTC))
-        async with self.room.taken(project, type_):
-            accepted = await self.parts.sagas.accept(
-                create.SAGA,
-                args,
-                project=project,
-                resources=names.resources(project, name),
-                locks=locks(project, name),
-            )
+        creation.refuse_early(self.parts, project, args)
+        accepted = await self.parts.sagas.accept(
+            create.SAGA,
+            args,
+            project=project,
+            resources=names.resources(project, name),
+            locks=locks(project, name),
+        )
         return answer_of(accepted)
 
     def _drawn_name(self, project: str) -> str:
@@ -194,6 +192,7 @@ class Instances:
         parts.sagas.operations.refuse_busy(locks(new.project, new.name))
         if not change.needs_host(parts, member, expanded):
             put = Change().put(INSTANCE, new, expect=member.row.revision)
+            allowed.take(parts, put, new.project, [allowed.held(new, expanded)], allowed.UPDATE)
             event = of_instance(
                 "instance-updated", new.project, new.name, requestor=requestor_of(), location=parts.member
             )

@@ -130,7 +130,7 @@ class Forwards:
                 raise
 
     def _network(self, project: str, name: str) -> Network:
-        row = self.usage.networks.get(self.usage.holder(project), name)
+        row = self.usage.networks.get(self.usage.reach(project, name), name)
         if row is None:
             raise errors.NotFound("Failed loading network: Network not found")
         if row.value.type != "bridge":

@@ -21,6 +21,7 @@ from chassis.keys import Config
 from chassis.store import Change, Store, Versioned
 from gen.nubibus.network.v1 import network_pb2
 from gen.nubibus.rest.v1 import rest_pb2
+from rows import restrictions
 from rows.network import NETWORK, NETWORK_FORWARD, Network
 from services.network import leases, rules, state, subnets
 from services.network.drivers import driver
@@ -53,11 +54,13 @@ class Networks:
         project = self.usage.holder(request.project)
         wanted = listing.parse_filter(request.filter)
         users = self.usage.users_by_network(project)
-        found = [self._show(row.value, call, users) for row in self._rows(project)]
+        rows = [row for row in self._rows(project) if self._shows(request.project, row.value.name, managed=True)]
+        found = [self._show(row.value, call, users) for row in rows]
         if project == DEFAULT:
             names = {row.value.name for row in self._rows(project)}
             others = await self.host.run(state.unmanaged)
-            found += [self._show_unmanaged(n, type_, call, users) for n, type_ in others.items() if n not in names]
+            free = {n: type_ for n, type_ in others.items() if n not in names and self._shows(request.project, n)}
+            found += [self._show_unmanaged(n, type_, call, users) for n, type_ in free.items()]
         found = [network for network in found if wanted.matches(network)]
         if request.recursion:
             pieces: Iterable[bytes] = (render(network) for network in found)
@@ -67,24 +70,28 @@ class Networks:
             yield chunk
 
     async def Get(self, request: network_pb2.NetworkRequest, call: Call) -> rest_pb2.Document:
-        project = self.usage.holder(request.project)
+        project = self.usage.reach(request.project, request.name)
         row = self._find(project, request.name)
         if row is not None:
             return document(self._show(row.value, call), editable=editable(row.value), revision=row.revision)
-        others = await self.host.run(state.unmanaged) if project == DEFAULT else {}
+        shows = project == DEFAULT and self._shows(request.project, request.name)
+        others = await self.host.run(state.unmanaged) if shows else {}
         if request.name not in others:
             raise errors.NotFound("Network not found")
         shown = self._show_unmanaged(request.name, others[request.name], call)
         return document(shown, editable=shown)
 
     async def State(self, request: network_pb2.NetworkRequest, call: Call) -> rest_pb2.Document:
+        project = self.usage.reach(request.project, request.name)
+        if self._find(project, request.name) is None and not self._shows(request.project, request.name):
+            raise errors.NotFound("Network not found")
         found = await self.host.run(state.show, request.name)
         if found is None:
             raise errors.NotFound(f"Network interface {quote(request.name)} not found")
         return document(found)
 
     async def Leases(self, request: network_pb2.NetworkRequest, call: Call) -> rest_pb2.Document:
-        row = self._one(self.usage.holder(request.project), request.name)
+        row = self._one(self.usage.reach(request.project, request.name), request.name)
         network = row.value
         if not rules.driver_of(network.type).has_leases:
             raise errors.Internal("Not implemented")
@@ -107,6 +114,7 @@ class Networks:
         body = read_body(request.body, rules.Creation)
         if not body.name:
             raise errors.BadRequest("No name provided")
+        self._refuse_foreign(request.project, body.name)
         rules.check_name(body.name)
         found = rules.driver_of(body.type or "bridge")
         if project != DEFAULT and not found.in_projects:
@@ -160,7 +168,7 @@ class Networks:
     async def _update(
         self, request: network_pb2.PutNetworkRequest, call: Call, merge: Callable[[Network, rules.Body], Network]
     ) -> rest_pb2.Document:
-        project = self.usage.holder(request.project)
+        project = self.usage.reach(request.project, request.name)
         async with self.keeper.changing(request.name):
             row = self._one(project, request.name)
             check_if_match(request.if_match, etag_of(editable(row.value)))
@@ -188,11 +196,12 @@ class Networks:
             raise
 
     async def Rename(self, request: network_pb2.PutNetworkRequest, call: Call) -> rest_pb2.Document:
-        project = self.usage.holder(request.project)
+        project = self.usage.reach(request.project, request.name)
         self._one(project, request.name)
         name = read_body(request.body, rules.Renaming).name
         if not name:
             raise errors.BadRequest("New network name not provided")
+        self._refuse_foreign(request.project, name)
         rules.check_name(name)
         async with self.keeper.changing(request.name, name):
             row = self._one(project, request.name)
@@ -226,7 +235,7 @@ class Networks:
             raise fault if isinstance(fault, errors.Fault) else errors.Internal(reason(fault)) from None
 
     async def Delete(self, request: network_pb2.NetworkRequest, call: Call) -> rest_pb2.Document:
-        project = self.usage.holder(request.project)
+        project = self.usage.reach(request.project, request.name)
         async with self.keeper.changing(request.name):
             row = self._one(project, request.name)
             if self.usage.users(project, request.name):
@@ -251,6 +260,14 @@ class Networks:
 
     def _find(self, project: str, name: str) -> Row | None:
         return self.usage.networks.get(project, name)
+
+    def _shows(self, project: str, name: str, *, managed: bool = False) -> bool:
+        return restrictions.shows_network(self.usage.config(project), name, managed=managed)
+
+    def _refuse_foreign(self, project: str, name: str) -> None:
+        """A project makes no networks by a name that it may not use."""
+        if not restrictions.allows_network(self.usage.config(project), name):
+            raise errors.Forbidden(restrictions.NETWORK)
 
     def _one(self, project: str, name: str) -> Row:
         row = self._find(project, name)

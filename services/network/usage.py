@@ -16,6 +16,7 @@ from chassis import errors
 from chassis.key_types import is_true
 from chassis.key_types import quote as go_quote
 from chassis.store import Mirror, Store, Versioned
+from rows import restrictions
 from rows.control import PROJECT, Project
 from rows.instance import INSTANCE, Instance
 from rows.network import (
@@ -125,6 +126,17 @@ class Usage:
         if project and project != DEFAULT and self.projects.get(project) is None:
             raise errors.NotFound(f"Failed to load project {go_quote(project)}: Project not found")
         return self.project_of(project or DEFAULT)
+
+    def reach(self, project: str, network: str) -> str:
+        """The project that holds a network which a request of this one names. Raises NotFound where that is hidden from it."""
+        holder = self.holder(project)
+        if not restrictions.allows_network(self.config(project), network):
+            raise errors.NotFound("Network not found")
+        return holder
+
+    def config(self, project: str) -> dict[str, str]:
+        row = self.projects.get(project or DEFAULT)
+        return row.value.config if row else {}
 
     def acls_of(self, network: Network) -> list[str]:
         return [name.strip() for name in network.config.get("security.acls", "").split(",") if name.strip()]

@@ -109,7 +109,7 @@ class Backups:
         names = {row.name for row in self._of(volume)}
         name = body.name or custom.next_snapshot_name(names, "backup%d")
         refuse_name(name)
-        default = self.parts.server_config("backups.compression_algorithm") or compression.DEFAULT
+        default = self.parts.compression(volume.project)
         algorithm = compression.parse(body.compression_algorithm or default)
         compression.refuse_missing(algorithm)
         if name in names:
@@ -172,6 +172,7 @@ class Backups:
             args = {"token": token, **_restored_args(index, pool, target)}
             custom.validate(self.parts.places.one(pool).value, target, args["config"])
             await self.volumes.refuse_taken(pool, target)
+            self.parts.room.check(project, custom.CREATION, volumes={(pool, target.name): args["config"]})
             resources = {"storage_volumes": [f"/1.0/storage_volumes/{target.name}"]}
             lock = custom.lock_of(pool, target)
             free = partial(self.volumes.refuse_known, pool, target)

@@ -15,6 +15,7 @@ from rows.storage import Pool, Volume, VolumeSnapshot
 from services.storage.drivers import VolumeName, driver_named
 from services.storage.drivers.keys import volume_defaults
 
+CREATION, UPDATE = "volume creation", "volume update"
 BLOCK_SIZE = 10 * 1024**3  # bytes of a block volume without a size, as LXD has it
 
 

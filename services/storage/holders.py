@@ -8,7 +8,7 @@ from urllib.parse import quote
 from chassis.mirror import Mirror
 from chassis.store import Store
 from rows import restrictions
-from rows.control import PROJECT, Project
+from rows.control import PROJECT, Project, has_feature
 from rows.instance import INSTANCE, Instance
 from rows.profile import PROFILE, Profile
 from rows.storage import Volume
@@ -38,7 +38,12 @@ class Holders:
     def has(self, project: str, feature: str) -> bool:
         """Whether a project has a feature of its own; the default project has all."""
         row = self.projects.get(project)
-        return row is None or project == "default" or row.value.config.get(feature, "true") == "true"
+        return has_feature(row.value if row else None, feature)
+
+    def allows(self, project: str, what: str) -> bool:
+        """Whether a project allows a "snapshot" or a "backup" of its volumes."""
+        row = self.projects.get(project)
+        return restrictions.allows(row.value.config if row else {}, what)
 
     def refuse(self, project: str, what: str) -> None:
         """`what` is "snapshot" or "backup". Raises Internal where the project does not allow it."""
@@ -47,7 +52,7 @@ class Holders:
 
     def volumes_project(self, project: str) -> str:
         """The project that holds the custom volumes which this one sees."""
-        return project if self.has(project, "features.storage.volumes") else "default"
+        return project if self.has(project, "storage.volumes") else "default"
 
     def profiles_of(self, volume: Volume) -> list[Profile]:
         rows = (row.value for row in self._profiles.select((volume.pool, volume.name)))

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from chassis import compression
 from chassis.mirror import Mirror
 from chassis.store import Store
 from rows.control import SERVER_CONFIG, ServerConfig
+from rows.room import Room
 from rows.storage import VOLUME_BACKUP, VolumeBackup
 from services.storage.backup_files import BackupFiles
 from services.storage.cache import Trees
@@ -29,6 +31,7 @@ class Parts:
     backups: BackupFiles
     backup_rows: Mirror[VolumeBackup]
     config: Mirror[ServerConfig]
+    room: Room
     member: str = "none"
     busy: KeyedLocks = field(default_factory=KeyedLocks)
 
@@ -44,8 +47,14 @@ class Parts:
             BackupFiles(directory),
             store.mirror(VOLUME_BACKUP),
             store.mirror(SERVER_CONFIG),
+            Room(store),
             member,
         )
+
+    def compression(self, project: str) -> str:
+        """The algorithm of backups that do not ask for one: the project's, else the server's."""
+        key = "backups.compression_algorithm"
+        return self.room.config(project).get(key) or self.server_config(key) or compression.DEFAULT
 
     def server_config(self, key: str) -> str:
         row = self.config.get("cluster")

@@ -75,7 +75,9 @@ class Schedule:
     def _scheduled(self, after: datetime, now: datetime) -> Iterator[Volume]:
         for row in self.places.volumes.select():
             text = row.value.config.get("snapshots.schedule", "")
-            if row.value.type == "custom" and text and now - after < timedelta(hours=1) and is_due(text, after, now):
+            if row.value.type != "custom" or not self.parts.holders.allows(row.value.project, "snapshot"):
+                continue
+            if text and now - after < timedelta(hours=1) and is_due(text, after, now):
                 yield row.value
 
     async def _accept(self, verb: Saga, volume: Volume, args: dict[str, Any]) -> None:

@@ -176,6 +176,7 @@ class Volumes(PlacedVolumes):
         pool = self.places.one(request.pool).value
         config = custom.completed(pool, content_type, body.config or {})
         custom.validate(pool, target, config)
+        self.parts.room.check(target.project, custom.CREATION, volumes={(request.pool, target.name): config})
         args = {
             "target": sagas.spot(request.pool, target),
             "content_type": content_type,
@@ -213,13 +214,14 @@ class Volumes(PlacedVolumes):
         if existing is None or not source.refresh:
             await self.refuse_taken(request.pool, target)
         wanted = [] if source.volume_only or snapshot else self._snapshots_of(row)
+        config = custom.completed(self.places.one(request.pool).value, row.content_type, body.config or row.config)
+        if existing is None:
+            self.parts.room.check(target.project, custom.CREATION, volumes={(request.pool, target.name): config})
         args = {
             "source": {"pool": pool, "project": project, "name": source.name},
             "target": sagas.spot(request.pool, target),
             "content_type": row.content_type,
-            "config": custom.completed(
-                self.places.one(request.pool).value, row.content_type, body.config or row.config
-            ),
+            "config": config,
             "description": body.description or row.description,
             "snapshots": wanted,
         }
@@ -254,16 +256,27 @@ class Volumes(PlacedVolumes):
         volume = custom.name_of(row.value)
         config = custom.changed_config(row.value.config, body, merge=merge)
         custom.validate(self.places.one(request.pool).value, volume, config)
-        if config.get("size") != row.value.config.get("size"):
-            driver = self.places.driver(request.pool)
-            current().act()
-            await resize_content(driver, volume, row.value.content_type, custom.size_of(config))
         kept = row.value.description if merge else ""
         description = body.description if isinstance(body.description, str) else kept
         changed = msgspec.structs.replace(row.value, config=config, description=description)
         change = Change().put(VOLUME, changed, expect=row.revision)
         event = lifecycle("storage-volume-updated", url(changed), project=changed.project, requestor=requestor_of())
-        return empty(revision=await self.store.commit(change.event(event)))
+        if config.get("size") == row.value.config.get("size"):
+            return empty(revision=await self.store.commit(change.event(event)))
+        if row.value.type == "custom":
+            self.parts.room.take(change, volume.project, custom.UPDATE, volumes={(request.pool, volume.name): config})
+        return empty(revision=await self._resized(row.value, config, change.event(event)))
+
+    async def _resized(self, row: Volume, config: dict[str, str], change: Change) -> int:
+        """The volume first; it is as before when the change cannot be written."""
+        driver, volume = self.places.driver(row.pool), custom.name_of(row)
+        current().act()
+        await resize_content(driver, volume, row.content_type, custom.size_of(config))
+        try:
+            return await self.store.commit(change)
+        except errors.Conflict:
+            await resize_content(driver, volume, row.content_type, custom.size_of(row.config))
+            raise
 
     async def _restore(self, row: Volume, snapshot: str) -> rest_pb2.Document:
         if row.type != "custom":
@@ -295,6 +308,8 @@ class Volumes(PlacedVolumes):
         self._refuse_running(row, "Volume is still in use by running instances")
         if self.holders.used_by(row):
             raise errors.BadRequest("The volume is still in use by a device; remove the device first")
+        if project != row.project:
+            self.parts.room.check(project, custom.CREATION, volumes={(pool, target.name): row.config})
         args: dict[str, Any] = {"source": sagas.spot(row.pool, custom.name_of(row)), "target": sagas.spot(pool, target)}
         locks = (custom.lock_of(row.pool, custom.name_of(row)), custom.lock_of(pool, target))
         free = partial(self.refuse_known, pool, target)

@@ -23,6 +23,7 @@ from chassis.store import Change
 from gen.nubibus.instances.v1 import instance_pb2
 from gen.nubibus.storage.v1 import volume_pb2
 from rows.image import Image
+from services.images.files import refuse_beyond
 from services.images.inspection import load_plain
 from services.images.parts import Parts
 from services.images.sagas import settling
@@ -71,6 +72,7 @@ async def _export(ctx: Context) -> dict[str, Any]:
         except OSError as error:
             raise errors.Internal(f"Failed to write the image: {error.strerror}") from None
     fingerprint, size = await asyncio.to_thread(_digest, file)
+    refuse_beyond(size, parts.room.budget(wanted.project))
     await ctx.update({"fingerprint": fingerprint, "size": str(size)})
     if parts.shelf.images.get(wanted.project, fingerprint) is not None:
         raise errors.Conflict("The image already exists: " + fingerprint)

@@ -55,7 +55,7 @@ async def _download(ctx: Context) -> dict[str, Any]:
     if known is not None:
         await ctx.update({"fingerprint": known.value.fingerprint, "size": str(known.value.size)})
         return {"known": True, "fingerprint": known.value.fingerprint}
-    found = await fetch(ctx, source, shown, wanted.token)
+    found = await fetch(ctx, source, shown, wanted.token, wanted.project)
     await ctx.update({"fingerprint": found["fingerprint"], "size": str(found["size"])})
     return {"known": False, **found}
 
@@ -68,11 +68,11 @@ def fingerprint_of(shown: dict[str, Any], server: str) -> str:
     return fingerprint
 
 
-async def fetch(ctx: Context, source: remote.Remote, shown: dict[str, Any], token: str) -> dict[str, Any]:
-    """The files into the upload of that token; what is known of them."""
+async def fetch(ctx: Context, source: remote.Remote, shown: dict[str, Any], token: str, project: str) -> dict[str, Any]:
+    """The files, for that project, into the upload of that token; what is known of them."""
     parts: Parts = ctx.parts
     fingerprint = fingerprint_of(shown, source.server)
-    incoming = parts.files.incoming(token)
+    incoming = parts.files.incoming(token, budget=parts.room.budget(project))
     incoming.drop()
     async with remote.download(source, fingerprint) as answer:
         told = settling.Progress(partial(_tell, ctx, int(shown.get("size") or 0)))

@@ -44,7 +44,7 @@ async def _download(ctx: Context) -> dict[str, Any]:
         return {"refreshed": False}
     if parts.shelf.images.get(ctx.args["project"], fingerprint) is not None:
         return {"refreshed": True, "known": True, "fingerprint": fingerprint}
-    return {"refreshed": True, "known": False, **await fetch(ctx, other, shown, ctx.args["token"])}
+    return {"refreshed": True, "known": False, **await fetch(ctx, other, shown, ctx.args["token"], ctx.args["project"])}
 
 
 async def _place(ctx: Context) -> None:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from chassis.errors import Conflict, Internal, NotFound
+from chassis.errors import Conflict, Internal, NotFound, Unavailable
 from chassis.saga import Context, Saga, Step
 from chassis.store import Change
 from rows.instance import INSTANCE
-from services.instances import backupfile, creation
+from services.instances import allowed, backupfile, creation
 from services.instances.creation import ImageFacts
 from services.instances.expansion import root_disk
 from services.instances.sagas import erase
 from services.instances.sagas.subject import known_subject, parts_of, subject, tell
 
+TRIES = 20
 EXISTS = 'Add instance info to the database: This "instances" entry already exists'
 
 
@@ -51,19 +52,22 @@ def _facts(ctx: Context) -> ImageFacts:
 async def record(ctx: Context) -> None:
     """Take the name: put the row. Standing there already with our uid, an earlier run of this step put it."""
     parts = parts_of(ctx)
-    known = known_subject(ctx)
-    if known is not None:
-        if known.value.uid == ctx.args["uid"]:
-            return
-        raise Internal(f"{creation.RECORD}{EXISTS}")
-    row, expanded = creation.new_row(parts, ctx.project, ctx.args, _facts(ctx))
-    await creation.validate(parts, row, expanded)
-    try:
-        await parts.store.commit(Change().put(INSTANCE, row, expect=0))
-    except Conflict:
+    for _ in range(TRIES):
         known = known_subject(ctx)
-        if known is None or known.value.uid != ctx.args["uid"]:
-            raise Internal(f"{creation.RECORD}{EXISTS}") from None
+        if known is not None:
+            if known.value.uid == ctx.args["uid"]:
+                return
+            raise Internal(f"{creation.RECORD}{EXISTS}")
+        row, expanded = creation.new_row(parts, ctx.project, ctx.args, _facts(ctx))
+        await creation.validate(parts, row, expanded)
+        change = Change().put(INSTANCE, row, expect=0)
+        allowed.take(parts, change, ctx.project, [allowed.held(row, expanded)], allowed.CREATION)
+        try:
+            await parts.store.commit(change)
+            return
+        except Conflict:  # the name, or the project's room, was taken at the same moment
+            await parts.store.refresh()
+    raise Unavailable(f'Too many instances are being made in project "{ctx.project}" at once')
 
 
 async def withdraw(ctx: Context) -> None:

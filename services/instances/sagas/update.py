@@ -15,6 +15,7 @@ from chassis.errors import Fault, Internal
 from chassis.saga import Context, Saga, Step
 from chassis.store import Change
 from rows.instance import INSTANCE
+from services.instances import allowed
 from services.instances.body import InstanceBody
 from services.instances.change import plan, replaced, row_of, settle
 from services.instances.devices import type_of
@@ -161,6 +162,8 @@ def updated(ctx: Context, change: Change) -> None:
     if config != member.value.config or row is not member.value:
         change.put(INSTANCE, msgspec.structs.replace(row, config=config), expect=member.row.revision)
     if fields is not None:
+        after = allowed.held(row, _expanded(_plan(ctx)["after"]))
+        allowed.take(parts_of(ctx), change, ctx.project, [after], allowed.UPDATE)
         tell(ctx, change, "instance-updated")
 
 

@@ -17,7 +17,7 @@ from chassis.store import Change
 from rows.storage import VOLUME, VOLUME_BACKUP, VOLUME_SNAPSHOT, Volume, VolumeBackup, VolumeSnapshot
 from services.storage import backup_archive
 from services.storage.content import resize_content
-from services.storage.custom import size_of
+from services.storage.custom import CREATION, size_of
 from services.storage.documents import snapshot_document, volume_document
 from services.storage.drivers import VolumeName
 from services.storage.drivers.driver import Fill
@@ -216,6 +216,8 @@ def _restored(ctx: Context, change: Change) -> None:
         created_at=now,
         member=_parts(ctx).member,
     )
+    volumes = {(pool, name): row.config}
+    _parts(ctx).room.take(change, project, CREATION, volumes=volumes)
     change.put(VOLUME, row, expect=0)
     for number, snapshot in enumerate(ctx.args["snapshots"]):
         expires = snapshot["expires_at"]

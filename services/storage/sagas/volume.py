@@ -18,7 +18,7 @@ from chassis.saga import Context, Saga, Step
 from chassis.store import Change
 from rows.storage import VOLUME, VOLUME_BACKUP, VOLUME_SNAPSHOT, Volume, VolumeSnapshot
 from services.storage.content import make_content, resize_content
-from services.storage.custom import size_of
+from services.storage.custom import CREATION, size_of
 from services.storage.drivers import Driver, VolumeName, host
 from services.storage.parts import Parts
 from services.storage.placing import copying
@@ -81,7 +81,14 @@ def _row(ctx: Context, content_type: str) -> Volume:
     )
 
 
+def _take_room(ctx: Context, change: Change, config: dict[str, str]) -> None:
+    parts: Parts = ctx.parts
+    target = ctx.args["target"]
+    parts.room.take(change, target["project"], CREATION, volumes={(target["pool"], target["name"]): config})
+
+
 def _made(ctx: Context, change: Change) -> None:
+    _take_room(ctx, change, ctx.args["config"])
     change.put(VOLUME, _row(ctx, ctx.args["content_type"]), expect=0)
     change.event(_event(ctx, "storage-volume-created", ctx.args["target"], {"type": "custom"}))
 
@@ -252,6 +259,8 @@ def _moved(ctx: Context, change: Change) -> None:
     if row is None:
         return
     fields = {"pool": target["pool"], "project": target["project"]}
+    if source["project"] != target["project"]:
+        _take_room(ctx, change, row.value.config)
     change.delete(VOLUME, row.key, expect=row.revision)
     change.put(VOLUME, msgspec.structs.replace(row.value, name=target["name"], **fields), expect=0)
     for snapshot in parts.places.snapshots.select(*_key(source)):

@@ -83,12 +83,15 @@ async def test_names_that_are_refused(world: World, name: str, text: str) -> Non
         ("features.images", "x", 'key "features.images" value: Invalid value for a boolean "x"'),
         ("limits.instances", "x", 'Invalid value for uint32 "x": strconv.ParseUint: parsing "x": invalid syntax'),
         ("limits.instances", "5000000000", "value out of range"),
-        ("limits.memory", "5GiB", "such limits of a project are not supported yet"),
+        ("limits.memory", "50%", 'key "limits.memory" value: Invalid value: 50%'),
+        ("limits.cpu", "0-1", 'Invalid value for uint32 "0-1"'),
+        ("backups.compression_algorithm", "nope", 'Invalid compression algorithm "nope"'),
+        ("backups.compression_algorithm", "gzip;id", 'Invalid compression algorithm "gzip;id"'),
         ("restricted.containers.nesting", "foo", 'Invalid value "foo" (not one of [block allow])'),
         ("restricted", "maybe", 'Invalid value for a boolean "maybe"'),
         ("restricted.devices.nic", "x", 'Invalid value "x" (not one of [block allow managed])'),
         ("restricted.idmap.uid", "x", 'Item "x": Invalid number "x"'),
-        ("restricted.networks.access", "n", "restrictions on networks are not supported yet"),
+        ("restricted.networks.uplinks", "n", "OVN networks are not supported yet"),
     ],
 )
 async def test_keys_that_are_refused(world: World, key: str, value: str, text: str) -> None:
