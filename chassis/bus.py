@@ -27,19 +27,19 @@ from chassis.events import Event
 from chassis.log import STREAM, Following, Message, Moved, Stored, Unknown
 from chassis.pulse import Pulse
 from chassis.redo import mend, with_rest
+from chassis.refusal import explain
 from chassis.stored import stored_from, stored_of
 from chassis.stream import ensure
 from chassis.tail import Tail
 
 ACK_TIMEOUT = 5.0
 RECONNECT_WAIT = 0.05
+DIAL_WAIT = 1.0  # seconds at most between two attempts to connect for the first time
 _NO_STREAM = 10059
 _WRONG_REVISION = (10071, 10164)
 _STORE_FAILED = 10077
 _END_OF_PAGE = ("204", "404")
 _AWAY = "The message bus is away"
-
-
 log = structlog.get_logger(__name__)
 
 
@@ -78,6 +78,7 @@ class Bus:
         self._rising: asyncio.Task[None] | None = None
         self.on_up: list[Callable[[], Awaitable[None]]] = []
         self.on_store_failed: Callable[[], None] = lambda: None
+        self.on_refused: Callable[[str], None] = lambda _reason: None
         self.on_down: list[Callable[[], None]] = []
         self.waiters: list[Callable[[], bool]] = [lambda: bool(self._waiting)]  # whether somebody waits for an answer
         self._pulse: asyncio.Task[None] | None = None
@@ -86,8 +87,10 @@ class Bus:
         """Wait until the server is there; Unavailable after `timeout` seconds (None: wait for ever)."""
         try:
             async with asyncio.timeout(timeout):
+                attempt = 0
                 while not await self._dial():
-                    await asyncio.sleep(RECONNECT_WAIT)
+                    await asyncio.sleep(min(RECONNECT_WAIT * 1.5**attempt, DIAL_WAIT))
+                    attempt += 1
                 await self._nc.subscribe(f"{self._inbox}.*", cb=self._answered)
                 await self._came_up()
                 await self._up.wait()
@@ -115,7 +118,8 @@ class Bus:
                 pending_size=32 * 1024 * 1024,
                 tls=tls_context(),
             )
-        except (OSError, nats.errors.Error, TimeoutError, ValueError):
+        except (OSError, nats.errors.Error, TimeoutError, ValueError) as error:
+            self.on_refused(explain(error, self._where))
             with suppress(Exception):
                 await nc.close()
             return False
@@ -227,19 +231,19 @@ class Bus:
         """Append all or nothing; the sequence of the last message. Moved, Unavailable or Unknown otherwise."""
         nc = self.nats
         if len(messages) == 1:
-            return await self._append_last(messages[0], _guarded(messages[0]))
+            return await self._append_last(messages[0], messages[0].guarded)
         messages = with_rest(messages)
         final = messages[-1]
         batch = uuid.uuid4().hex
         for number, message in enumerate(messages[:-1], 1):
-            headers = _guarded(message)
+            headers = message.guarded
             headers["Nats-Batch-Id"] = batch
             headers["Nats-Batch-Sequence"] = str(number)
             try:
                 await nc.publish(message.subject, message.data, headers=headers)
             except nats.errors.Error as e:
                 raise Unavailable(f"{_AWAY}: {e}") from e
-        headers = _guarded(final)
+        headers = final.guarded
         headers["Nats-Batch-Id"] = batch
         headers["Nats-Batch-Sequence"] = str(len(messages))
         headers["Nats-Batch-Commit"] = "1"
@@ -384,15 +388,10 @@ class Bus:
         """The connection comes back by itself and a request tells its own caller; anything else is a mistake in a callback."""
         if not isinstance(error, OSError | nats.errors.Error | TimeoutError):
             log.error("A callback of the bus failed", exc_info=error)
+        elif not self._connected:
+            self.on_refused(explain(error, self._where))
 
 
 def _expire(answer: asyncio.Future[Msg], subject: str) -> None:
     if not answer.done():
         answer.set_exception(Unavailable(f"No answer from {subject} in time"))
-
-
-def _guarded(message: Message) -> dict[str, str]:
-    headers = dict(message.headers)
-    if message.expect is not None:
-        headers["Nats-Expected-Last-Subject-Sequence"] = str(message.expect)
-    return headers

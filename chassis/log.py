@@ -34,6 +34,13 @@ class Message(NamedTuple):
     headers: dict[str, str]
     expect: int | None = None
 
+    @property
+    def guarded(self) -> dict[str, str]:
+        """Its headers, with the one by which nats-server checks `expect`."""
+        if self.expect is None:
+            return dict(self.headers)
+        return {**self.headers, "Nats-Expected-Last-Subject-Sequence": str(self.expect)}
+
 
 class Stored(NamedTuple):
     """One message as the log holds it. `time` is in nanoseconds since 1970."""

@@ -1,13 +1,13 @@
 """/livez, /readyz and /metrics of a part, on a port of their own, when asked for.
 
-Alive is whoever answers; ready is whoever has caught up with the log and is connected to the bus. Nothing
-else is served here.
+Alive is whoever answers; ready is whoever lacks nothing, and /readyz says what is lacking and what to do about it. Nothing else is
+served here.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from chassis import metrics
@@ -16,15 +16,18 @@ from chassis.metrics import Counters
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def serve(listen: str, ready: Callable[[], bool], counters: Counters) -> Callable[[], Coroutine[Any, Any, None]]:
-    """A task that serves on "host:port"."""
+def serve(
+    listen: str, lacks: Callable[[], Sequence[str]], counters: Counters
+) -> Callable[[], Coroutine[Any, Any, None]]:
+    """A task that serves on "host:port". `lacks` gives the reasons why the part is not ready."""
     found = metrics.registry(counters)
 
     def respond(path: str) -> tuple[str, bytes]:
         if path == "/livez":
             return "200 OK", b"ok\n"
         if path == "/readyz":
-            return ("200 OK", b"ok\n") if ready() else ("503 Service Unavailable", b"not ready\n")
+            reasons = lacks()
+            return ("503 Service Unavailable", "\n".join((*reasons, "")).encode()) if reasons else ("200 OK", b"ok\n")
         if path == "/metrics":
             return "200 OK", metrics.exposition(found)
         return "404 Not Found", b"not found\n"

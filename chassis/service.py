@@ -4,6 +4,7 @@
         instances = part.store.mirror(INSTANCE)            # mirrors are asked for here, before the store
         starts
         part.serve(Instances(part.store, instances))       # servicers
+        part.need("cgroups", lacks_cgroups)                # looked at first: what is missing keeps it from being ready
         part.before_ready(sagas.resume)                    # awaited in order when the store has caught up
         part.keep(converge)                                # a task for the life of the part; its failure ends
         the part
@@ -12,7 +13,7 @@
     if __name__ == "__main__":
         service.main("instances", wire)
 
-The order of a start: bus, store, `before_ready`, then the servicers listen: whoever can be called is ready.
+The order of a start: surroundings, bus, needs, store, `before_ready`, then the servicers listen: whoever can be called is ready.
 SIGTERM drains: nothing new is taken, what runs may finish (sagas are durable and need not), then the parts of
 the part end in reverse order.
 """
@@ -27,6 +28,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +37,11 @@ import structlog
 import uvloop
 from nats.aio.msg import Msg
 
-from chassis import debug, errors, logs, once, probes, retention, rpc
+from chassis import debug, errors, logs, once, probes, readiness, retention, rpc, surroundings
 from chassis.bus import Bus
 from chassis.clock import now
 from chassis.copies import Copies
+from chassis.readiness import Look, Readiness
 from chassis.remedy import Remedy
 from chassis.store import Store
 
@@ -86,8 +89,10 @@ class Part:
     store: Store
     calls: rpc.Rpc
     server: rpc.RpcServer
+    readiness: Readiness
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     started: str = field(default_factory=now)
+    waiting: bool = True  # for its surroundings or for the bus
     ready: bool = False
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _ready_hooks: list[Hook] = field(default_factory=list)
@@ -113,20 +118,54 @@ class Part:
     def keep(self, work: Hook, name: str = "") -> None:
         self._tasks.append((name or getattr(work, "__qualname__", "task"), work))
 
+    def need(self, name: str, look: Look) -> None:
+        """Something of the machine without which the part is not ready: `look` says what is missing and what to do."""
+        self.readiness.need(name, look)
+
+    def lacks(self) -> tuple[str, ...]:
+        """Why the part is not ready; nothing if it is."""
+        reasons = self.readiness.reasons
+        if reasons or (self.ready and self.bus.up):
+            return reasons
+        if self.stopping.is_set():
+            return ("The part is ending",)
+        return ("Connecting to the bus" if not self.bus.up else "Reading the log and taking up work",)
+
+    async def connect(self) -> None:
+        """Wait for the surroundings and for NATS as long as it takes."""
+        await self.readiness.met()
+        await self.bus.connect()
+        await self.calls.open()
+
     def at_end(self, hook: Hook) -> None:
         self._end_hooks.append(hook)
 
     def stop(self) -> None:
         self.stopping.set()
 
+    async def _follow_log(self) -> None:
+        await self.readiness.met()
+        while True:
+            try:
+                await self.store.start()
+                break
+            except errors.Unavailable as away:
+                self.readiness.tell(
+                    "log", f"{away.text}: see that most of the nats-servers run and have room on their disks"
+                )
+                await asyncio.sleep(readiness.AGAIN)
+        self.readiness.tell("log", "")
+        self.waiting = False
+
     async def run(self, *, on_ready: Callable[[], None] | None = None) -> None:
         """From a connected bus to the end. Returns when `stop` was called and everything is down."""
         try:
-            await self.store.start()
+            await self._follow_log()
             for hook in self._ready_hooks:
                 await hook()
             async with asyncio.TaskGroup() as tasks:
                 running = [tasks.create_task(work(), name=name) for name, work in self._tasks]
+                running.append(tasks.create_task(self.readiness.keep(), name="look at what is needed"))
                 await self.server.open()
                 await self._answer_discovery()
                 self.ready = True
@@ -199,10 +238,13 @@ def _answering(bus: Bus, render: Callable[[], dict[str, Any]]) -> Callable[[Msg]
 Wire = Callable[[Part], Awaitable[None]]
 
 
-async def build(name: str, settings: Settings) -> Part:
-    """A Part with a connected bus; waits for NATS as long as it takes."""
+def assemble(name: str, settings: Settings) -> Part:
+    """A Part that is connected to nothing yet."""
+    state = Readiness()
+    surroundings.declare(state, settings.directory)
     bus = Bus(settings.directory, name)
-    await bus.connect()
+    bus.on_refused = partial(state.tell, "bus")
+    bus.on_up.append(partial(_there, state))
     bus.on_store_failed = Remedy(settings.directory)
     store = Store(bus, name)
     retention.follow(store)
@@ -216,25 +258,58 @@ async def build(name: str, settings: Settings) -> Part:
         reached=store.reached,
         answered=lambda call, answer: once.remember(store, call, answer),
     )
-    await calls.open()
-    return Part(name, settings, bus, store, calls, server)
+    return Part(name, settings, bus, store, calls, server, state)
+
+
+async def _there(state: Readiness) -> None:
+    state.tell("bus", "")
+
+
+async def build(name: str, settings: Settings) -> Part:
+    """A Part with a connected bus; waits for NATS as long as it takes."""
+    part = assemble(name, settings)
+    await part.connect()
+    return part
 
 
 async def serve(name: str, wire: Wire, settings: Settings) -> None:
-    """Run a part until SIGTERM or SIGINT."""
-    part = await build(name, settings)
+    """Run a part until SIGTERM or SIGINT. Its probes answer from the first moment."""
+    part = assemble(name, settings)
+    living = asyncio.create_task(_live(part, wire), name=name)
+    tasks = [living]
+    if settings.probes:
+        answer = probes.serve(settings.probes, part.lacks, part.server.counters)
+        tasks.append(asyncio.create_task(answer(), name="probes"))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _end, part, living)
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in tasks:
+        if not task.cancelled():
+            task.result()
+
+
+def _end(part: Part, living: asyncio.Task[None]) -> None:
+    """A part that works is drained, one that still waits for something goes at once."""
+    part.stop()
+    if part.waiting:
+        living.cancel()
+
+
+async def _live(part: Part, wire: Wire) -> None:
     rpc.install(part.calls)
     announcer = logs.Announcer(part.bus, part.member)
     logs.announce_on(announcer)
     part.keep(announcer.run, "announce log lines")
-    if settings.probes:
-        part.keep(probes.serve(settings.probes, lambda: part.ready and part.bus.up, part.server.counters), "probes")
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, part.stop)
     try:
+        await part.connect()
         await wire(part)
-        part.keep(Copies(settings.directory, name, part.store, part.bus).keep, "copies of rows")
+        part.keep(Copies(part.directory, part.name, part.store, part.bus).keep, "copies of rows")
         await part.run()
     finally:
         logs.announce_on(None)

@@ -11,6 +11,7 @@ from services.instances.backupfile import BackupFiles
 from services.instances.boot import Boot
 from services.instances.cancellation import Operations
 from services.instances.exits import Exits
+from services.instances.host import layout
 from services.instances.host.containers import Containers
 from services.instances.host.spec import Exit, Key
 from services.instances.host.starter import Starter
@@ -50,6 +51,7 @@ async def wire(part: Part) -> None:
     watchers.append(exits)
     instances = InstanceServicer(parts, sockets)
     part.serve(instances, Profiles(parts), References(parts), Operations(parts.sagas), boot, sockets)
+    part.need("cgroups", layout.lacks)
     for hook in (host.open, default_profiles.ensure, boot.converge, parts.sagas.start):
         part.before_ready(hook)
     for task in (boot.keep, backup_files.keep, default_profiles.keep):

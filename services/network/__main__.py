@@ -38,6 +38,7 @@ async def wire(part: Part) -> None:
         keeper.watch()
         configuration.watch(lambda *_: listening.wake())
 
+    part.need("nftables", host.lacks_nftables)
     part.before_ready(begin)
     shared = (part.store, usage, keeper, part.member)
     part.serve(Networks(*shared), Acls(*shared), Forwards(*shared))

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
+from services.network import nftables
 from services.network.dhcp import Files
 from services.network.links import ALIAS, Link, Links
 
@@ -29,11 +30,20 @@ class Host:
         self.server = hashlib.sha256(str(self.directory).encode()).hexdigest()[:6]
         self.networks = self.directory / "networks"
         self.rules: dict[str, str] = {}  # nftables' table -> what this process made of it
+        self._sees_nftables = False
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="host")
 
     @cached_property
     def links(self) -> Links:
         return Links()
+
+    def lacks_nftables(self) -> str:
+        """Looked at until they were seen once, which is before the host thread has work: the library is used by one thread only."""
+        if not self._sees_nftables:
+            lack = nftables.lacks()
+            self._sees_nftables = not lack
+            return lack
+        return ""
 
     @property
     def alias(self) -> str:

@@ -44,6 +44,20 @@ def is_present() -> bool:
     return True
 
 
+def lacks() -> str:
+    """Why no firewall can be made here, and what to do; "" if one can."""
+    try:
+        run([{"list": {"tables": None}}])
+    except OSError:
+        return f"{LIBRARY} is not installed: install {PACKAGE}"
+    except NftablesError as error:
+        return (
+            f"nftables cannot be used ({str(error).splitlines()[0]}): load nf_tables in the node's kernel, and give the container "
+            "NET_ADMIN and the node's network"
+        )
+    return ""
+
+
 def run(commands: Commands) -> list[dict[str, Any]]:
     """Apply the commands in one transaction; what `list` commands among them found. Raises NftablesError."""
     lib = library()

@@ -1,11 +1,12 @@
-"""Stands for the gateway's Service: one address, new connections go round the ready pods, open ones are left alone."""
+"""Stands for the gateway's Service: one address, new connections go round its endpoints, open ones are left alone."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -13,24 +14,58 @@ PIECE = 65536
 PERIOD = 0.2  # seconds between two looks at readiness
 
 
+@dataclass(frozen=True)
+class Member:
+    """A pod as its probe found it. `condition` is "ready", "unready" or "dead" (nothing answers)."""
+
+    address: str
+    condition: str
+
+
+@dataclass
+class Endpoints:
+    """Which pods get new connections, as the kubelet decides it from the readiness probe.
+
+    A ready pod is in at once, a dead one out at once; one that answers "not ready" stays in for `patience` seconds, which is what
+    the probe's periodSeconds times failureThreshold come to.
+    """
+
+    patience: float
+    clock: Callable[[], float] = time.monotonic
+    _ready_at: dict[str, float] = field(default_factory=dict)
+
+    def of(self, members: Iterable[Member]) -> list[str]:
+        now = self.clock()
+        found = {member.address: member.condition for member in members}
+        self._ready_at = {address: at for address, at in self._ready_at.items() if found.get(address, "dead") != "dead"}
+        self._ready_at.update({address: now for address, condition in found.items() if condition == "ready"})
+        return [address for address in found if now - self._ready_at.get(address, -self.patience) < self.patience]
+
+
 @dataclass
 class Balancer:
-    """Listens on `address` on a thread of its own. `backends` gives the addresses of the ready pods at that moment."""
+    """Listens on `address` on a thread of its own. `backends` gives the endpoints of that moment."""
 
     address: tuple[str, int]
     backends: Callable[[], list[str]]
     port: int
-    _ready: list[str] = field(default_factory=list)
+    _found: list[str] = field(default_factory=list)
     _ended: threading.Event = field(default_factory=threading.Event)
     _turn: itertools.count[int] = field(default_factory=itertools.count)
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
+    _threads: list[threading.Thread] = field(default_factory=list)
 
     def start(self) -> None:
-        self._ready = self.backends()
-        threading.Thread(target=self._watch, daemon=True).start()
+        self._found = self.backends()
         started = threading.Event()
-        threading.Thread(target=self._run, args=(started,), daemon=True).start()
-        started.wait(10)
+        self._threads = [
+            threading.Thread(target=self._watch, daemon=True),
+            threading.Thread(target=self._run, args=(started,), daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+        if not started.wait(10):
+            raise RuntimeError(f"cannot listen on {self.address}")
 
     def _run(self, started: threading.Event) -> None:
         asyncio.set_event_loop(self._loop)
@@ -41,11 +76,14 @@ class Balancer:
     def _watch(self) -> None:
         """Follows readiness beside the loop, as the endpoints of a Service follow it."""
         while not self._ended.wait(PERIOD):
-            self._ready = self.backends()
+            self._found = self.backends()
 
     def stop(self) -> None:
         self._ended.set()
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        if self._threads:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+        for thread in self._threads:
+            thread.join(10)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -56,13 +94,13 @@ class Balancer:
         await asyncio.gather(_pipe(reader, backend[1]), _pipe(backend[0], writer))
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """The first of the ready pods, in turn, that accepts."""
-        ready = self._ready
+        """The first of the endpoints, in turn, that accepts."""
+        found = self._found
         begin = next(self._turn)
-        for offset in range(len(ready)):
+        for offset in range(len(found)):
             with suppress(OSError):
-                return await asyncio.open_connection(ready[(begin + offset) % len(ready)], self.port)
-        raise OSError("no gateway is ready")
+                return await asyncio.open_connection(found[(begin + offset) % len(found)], self.port)
+        raise OSError("the Service has no endpoint")
 
 
 async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

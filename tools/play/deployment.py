@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from tools import cluster_secrets
-from tools.play.balancer import Balancer
+from tools.play.balancer import Balancer, Endpoints
 from tools.play.load import Remote
 from tools.play.podman import GATEWAY, NETWORK, Podman, until
 from tools.play.translate import Node, Pod, Translation
@@ -30,6 +30,7 @@ class Deployment:
     tag: str
     podman: Podman = field(init=False)
     translation: Translation = field(init=False)
+    endpoints: Endpoints = field(init=False)
     balancer: Balancer = field(init=False)
     _address: int = 20
 
@@ -42,7 +43,8 @@ class Deployment:
         node = Node(self.directory, GATEWAY)
         aliases = {"nats.nubibus.svc": NATS, "nats": NATS}
         self.translation = Translation(render(OVERLAY), secrets, node, aliases)
-        self.balancer = Balancer((GATEWAY, HTTPS), self.ready_gateways, HTTPS)
+        self.endpoints = Endpoints(self.translation.patience("gateway"))
+        self.balancer = Balancer((GATEWAY, HTTPS), self.gateways, HTTPS)
 
     def _client_certificate(self) -> bytes:
         certificate, key = self.directory / "client.crt", self.directory / "client.key"
@@ -75,9 +77,9 @@ class Deployment:
         pod = self.translation.pod(workload, number, address, tag or self.tag)
         return pod, GATEWAY if pod.host_network else address
 
-    def ready_gateways(self) -> list[str]:
-        found = [(n, a) for n, (pod, a) in list(self.podman.pods.items()) if pod.workload == "gateway"]
-        return [address for name, address in found if self.podman.ready(name)]
+    def gateways(self) -> list[str]:
+        """The endpoints of the gateway's Service."""
+        return self.endpoints.of(self.podman.members("gateway"))
 
     def remote(self) -> Remote:
         return Remote.of(GATEWAY, HTTPS, str(self.directory / "client.crt"), str(self.directory / "client.key"))

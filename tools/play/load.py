@@ -88,10 +88,10 @@ class Reads:
         return str(status)
 
     def _get(self, path: str) -> tuple[int, Json, dict[str, str]]:
-        """A GET that broke before any answer is asked once more, as the clients of Go and of browsers do it by themselves."""
+        """A GET whose connection broke before any answer is asked once more; `asked_again` tells how many there were."""
         try:
             return self.remote.request("GET", path)
-        except http.client.RemoteDisconnected:
+        except (http.client.RemoteDisconnected, ConnectionResetError, ssl.SSLEOFError):
             self.asked_again += 1
             return self.remote.request("GET", path)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import yaml
 
+from tools.play.balancer import Member
 from tools.play.translate import Pod, probe_address
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,6 +40,7 @@ class Podman:
     directory: Path
     env: dict[str, str] = field(default_factory=environment)
     pods: dict[str, tuple[Pod, str]] = field(default_factory=dict)
+    ending: set[str] = field(default_factory=set)
 
     def run(self, *arguments: str, text: str | None = None, check: bool = True, host_pid: bool = False) -> str:
         """What podman printed. `host_pid` is how a pod gets the node's processes: 4.3 passes over hostPID in a manifest."""
@@ -98,15 +100,28 @@ class Podman:
         self.run("start", f"{pod}-{container}")
 
     def remove(self, pod: str, grace: int = 60) -> None:
-        """SIGTERM, the grace, SIGKILL, gone."""
+        """Out of the Service's endpoints, the hooks that the manifest names, SIGTERM, the grace, SIGKILL, gone."""
+        self.ending.add(pod)
+        for container, command in self.pods[pod][0].pre_stop.items():
+            self.run("exec", f"{pod}-{container}", *command, check=False)
         self.run("pod", "stop", "--time", str(grace), pod, check=False)
         self.run("pod", "rm", "--force", pod)
         self.pods.pop(pod, None)
+        self.ending.discard(pod)
 
     def ready(self, name: str) -> bool:
         """Whether all containers of a pod pass their readiness probes."""
         pod, address = self.pods[name]
-        return all(_answers(probe_address(probes["readinessProbe"], address)) for probes in pod.probes.values())
+        return all(probe(url) == "ready" for url in probes_of(pod, address))
+
+    def members(self, workload: str) -> list[Member]:
+        """The pods of a workload that are not on their way out, as their probes find them."""
+        found = [entry for name, entry in list(self.pods.items()) if name not in self.ending]
+        return [
+            Member(address, worst([probe(url) for url in probes_of(pod, address)]))
+            for pod, address in found
+            if pod.workload == workload
+        ]
 
     def wait_ready(self, name: str, seconds: float = 120) -> None:
         until(lambda: self.ready(name), seconds, lambda: f"{name} is not ready:\n{self.logs(name)}")
@@ -121,12 +136,23 @@ class Podman:
         shutil.rmtree(self.directory / "volumes", ignore_errors=True)
 
 
-def _answers(url: str) -> bool:
+def probes_of(pod: Pod, address: str) -> list[str]:
+    return [probe_address(probes["readinessProbe"], address) for probes in pod.probes.values()]
+
+
+def probe(url: str) -> str:
+    """ "ready", "unready" or "dead" (nothing listens)."""
     try:
         with urllib.request.urlopen(url, timeout=2) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
+            return "ready" if answer.status == 200 else "unready"
+    except urllib.error.HTTPError:
+        return "unready"
+    except OSError as error:
+        return "dead" if isinstance(getattr(error, "reason", error), ConnectionRefusedError) else "unready"
+
+
+def worst(conditions: list[str]) -> str:
+    return next((word for word in ("dead", "unready") if word in conditions), "ready")
 
 
 def until(claim: Callable[[], bool], seconds: float, otherwise: Callable[[], str]) -> None:

@@ -8,7 +8,8 @@ What is translated, and why:
 - Secrets: host paths too, with the mode that the manifest gives (4.3 cannot read a Secret manifest);
 - fieldRef and $(NAME) in environment values: their values (podman resolves neither);
 - names of Services: hostAliases, for there is no Service;
-- probes: left out of the pod and done by the play as the manifest says them (podman would run curl in the container);
+- probes and hooks: left out of the pod and done by the play as the manifest says them (podman would run curl in the
+  container, and knows no preStop);
 - Service, NetworkPolicy, PodDisruptionBudget, ServiceAccount, Namespace: nothing of podman's.
 """
 
@@ -49,6 +50,7 @@ class Pod:
     probes: dict[str, dict[str, Manifest]]
     owned: dict[Path, int] = field(default_factory=dict)
     files: dict[Path, tuple[bytes, int, int]] = field(default_factory=dict)
+    pre_stop: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass
@@ -84,6 +86,8 @@ class Translation:
                 key: self._probe(container, container.pop(key))
                 for key in ("startupProbe", "readinessProbe", "livenessProbe")
             }
+            if hook := container.pop("lifecycle", {}).get("preStop"):
+                pod.pre_stop[container["name"]] = hook["exec"]["command"]
             container["env"] = self._environment(container, fields)
             container.pop("envFrom", None)
             container.pop("ports", None)
@@ -107,6 +111,12 @@ class Translation:
             "spec": spec,
         }
         return pod
+
+    def patience(self, workload: str) -> float:
+        """Seconds after which a pod that answers "not ready" gets no new connections."""
+        manifest = next(m for m in self.workloads() if m["metadata"]["name"] == workload)
+        probe = manifest["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]
+        return float(probe["periodSeconds"] * probe["failureThreshold"])
 
     def _probe(self, container: Manifest, probe: Manifest) -> Manifest:
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}

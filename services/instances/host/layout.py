@@ -13,6 +13,7 @@ V1_NAMES = frozenset((
 ))  # fmt: skip
 V2_ALWAYS = ("freezer", "cpuacct", "devices")  # parts of cgroup2's core, or done by BPF: no controller of that name
 INIT_SCOPE = "init.scope"
+LIMITING = ("cpu", "memory", "pids")  # a machine with none of them cannot keep containers within bounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,21 @@ def detect(root: Path = Path("/")) -> Layout:
         for name in names:
             _claim(controllers, name, hierarchy)
     return Layout(controllers, tuple(found))
+
+
+def lacks(root: Path = Path("/")) -> str:
+    """Why no container can be run in these cgroups, and what to do; "" if one can."""
+    layout = detect(root)
+    if not layout.hierarchies:
+        return (
+            "No cgroup hierarchy is mounted: mount cgroup2 at /sys/fs/cgroup of the node, and that into the container"
+        )
+    if not any(layout.get(name) for name in LIMITING):
+        return (
+            f"No cgroup controller of {', '.join(LIMITING)} is there: enable them in the node's kernel (no cgroup_disable=), and let "
+            "the container see the whole /sys/fs/cgroup of the node"
+        )
+    return ""
 
 
 def _claim(controllers: dict[str, Hierarchy], name: str, hierarchy: Hierarchy) -> None:

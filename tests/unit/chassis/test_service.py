@@ -192,6 +192,7 @@ async def echo(client: rpc.Rpc) -> list[bytes]:
 async def test_streams_between_machines(nats: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     identity(tmp_path / "tls")
     monkeypatch.setenv("NUBIBUS_TLS", str(tmp_path / "tls"))
+    (tmp_path / "two").mkdir()
     part = await service.build("storage", Settings(tmp_path / "two", member="two", listen="127.0.0.1:0"))
     part.serve(Sockets(), References())
     running = await started(part)
@@ -216,13 +217,13 @@ async def test_probes() -> None:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
-    ready = False
+    lacks: tuple[str, ...] = ("No disk: mount one", "No bus")
     from chassis.metrics import Counters
 
     counters = Counters("storage")
     with counters.measure("Volumes.Ensure"):
         pass
-    serving = asyncio.create_task(probes.serve(f"127.0.0.1:{port}", lambda: ready, counters)())
+    serving = asyncio.create_task(probes.serve(f"127.0.0.1:{port}", lambda: lacks, counters)())
 
     def get(path: str) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
@@ -240,8 +241,8 @@ async def test_probes() -> None:
                 break
             except ConnectionRefusedError:
                 await asyncio.sleep(0.01)
-    assert (await asyncio.to_thread(get, "/readyz"))[0] == 503
-    ready = True
+    assert await asyncio.to_thread(get, "/readyz") == (503, b"No disk: mount one\nNo bus\n")
+    lacks = ()
     assert (await asyncio.to_thread(get, "/readyz"))[0] == 200
     text = (await asyncio.to_thread(get, "/metrics"))[1]
     assert b'nubibus_calls_total{method="Volumes.Ensure",part="storage"} 1.0' in text
