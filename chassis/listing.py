@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import re2
 
@@ -26,6 +26,7 @@ PIECE = 256 * 1024  # bytes of one Chunk
 
 
 Matcher = Callable[[str], bool]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,3 +170,15 @@ async def whole(value: Any, *, head: rest_pb2.Document | None = None) -> AsyncIt
 def urls(paths: Iterable[str]) -> Iterable[bytes]:
     """Rendered texts of a recursion 0 list."""
     return (render(path) for path in paths)
+
+
+def pieces(
+    things: Iterable[T], request: Any, document: Callable[[T], Mapping[str, Any]], url: Callable[[T], str]
+) -> Iterable[bytes]:
+    """The rendered entries of a list as `request.recursion` and `request.filter` want them."""
+    wanted = parse_filter(request.filter)
+    if not wanted and not request.recursion:
+        return urls(map(url, things))
+    found = ((thing, document(thing)) for thing in things)
+    matching = ((thing, shown) for thing, shown in found if wanted.matches(shown))
+    return (render(shown if request.recursion else url(thing)) for thing, shown in matching)

@@ -55,8 +55,7 @@ class Certificates:
 
     async def List(self, request: control_pb2.PlainListRequest, call: Call) -> AsyncIterator[rest_pb2.Chunk]:
         seen = [row.value for row in self.rows.select() if _may_see(call, row.value)]
-        pieces = (documents.render(_shown(one)) for one in seen) if request.recursion else listing.urls(map(_url, seen))
-        async for chunk in listing.chunks(pieces):
+        async for chunk in listing.chunks(listing.pieces(seen, request, _shown, _url)):
             yield chunk
 
     async def Get(self, request: control_pb2.CertificateRequest, call: Call) -> rest_pb2.Document:

@@ -52,10 +52,7 @@ class Projects:
     async def List(self, request: control_pb2.PlainListRequest, call: Call) -> AsyncIterator[rest_pb2.Chunk]:
         rows = [row.value for row in self.rows.select() if call.caller.may_see(row.value.name)]
         rows.sort(key=lambda project: (project.name != DEFAULT, project.name))
-        pieces = (
-            (documents.render(self._shown(one)) for one in rows) if request.recursion else listing.urls(map(_url, rows))
-        )
-        async for chunk in listing.chunks(pieces):
+        async for chunk in listing.chunks(listing.pieces(rows, request, self._shown, _url)):
             yield chunk
 
     async def Get(self, request: control_pb2.NameRequest, call: Call) -> rest_pb2.Document:

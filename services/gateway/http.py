@@ -21,6 +21,7 @@ from services.gateway import cors, encode, streams
 from services.gateway.auth import Trust, authorize, not_authorized, refuse_foreign_projects
 from services.gateway.candid import Candid, Needed
 from services.gateway.changes import Changes
+from services.gateway.compression import compressed
 from services.gateway.configuration import Configuration
 from services.gateway.encode import Response
 from services.gateway.requests import READING, ClientGone, Request, Scope, fill, wants_body
@@ -66,6 +67,8 @@ class App:
             response = await self._guarded(request)
         except ClientGone:
             return
+        if accepted := request.headers.get("accept-encoding"):
+            response = await compressed(response, accepted)
         origin = request.headers.get("origin", "")
         response.headers += cors.headers(self.configuration.texts, origin)
         await transmit(response, send)

@@ -10,10 +10,10 @@ import msgspec
 from chassis import errors
 from chassis.calls import Call
 from chassis.change import Change
-from chassis.documents import check_if_match, document, empty, etag_of, read_body, render
+from chassis.documents import check_if_match, document, empty, etag_of, read_body
 from chassis.events import Event, lifecycle
 from chassis.kinds import Versioned
-from chassis.listing import chunks, urls
+from chassis.listing import chunks, pieces
 from chassis.operations import requestor_of
 from chassis.store import Store
 from gen.nubibus.images.v1 import image_pb2
@@ -71,12 +71,8 @@ class Aliases:
         all_of_them = sees_all(call.caller, request.project)
         rows = [row.value for row in self.shelf.aliases.select(self.shelf.project(request.project))]
         shown = sorted((a for a in rows if all_of_them or self.shelf.is_public(a)), key=lambda a: a.name)
-        pieces = (
-            (render(alias_document(alias)) for alias in shown)
-            if request.recursion
-            else urls(alias_url(alias.name, alias.project) for alias in shown)
-        )
-        async for chunk in chunks(pieces, head=rest_pb2.Document(revision=self.store.revision)):
+        found = pieces(shown, request, alias_document, lambda alias: alias_url(alias.name, alias.project))
+        async for chunk in chunks(found, head=rest_pb2.Document(revision=self.store.revision)):
             yield chunk
 
     async def Get(self, request: image_pb2.AliasRequest, call: Call) -> rest_pb2.Document:

@@ -15,11 +15,11 @@ import msgspec
 from chassis import compression, errors
 from chassis.calls import Call
 from chassis.change import Change
-from chassis.documents import document, read_body, render, timestamp
+from chassis.documents import document, read_body, timestamp
 from chassis.events import lifecycle
 from chassis.key_types import quote
 from chassis.kinds import Versioned
-from chassis.listing import chunks, urls
+from chassis.listing import chunks, pieces
 from chassis.operations import requestor_of
 from chassis.store import Store
 from gen.nubibus.rest.v1 import rest_pb2
@@ -94,9 +94,8 @@ class Backups:
         return row.value
 
     async def List(self, request: volume_pb2.ListBackupsRequest, call: Call) -> AsyncIterator[rest_pb2.Chunk]:
-        found = self._of(self._volume(request))
-        pieces = (render(_shown(row)) for row in found) if request.recursion else urls(_url(row) for row in found)
-        async for chunk in chunks(pieces, head=rest_pb2.Document(revision=self.store.revision)):
+        found = pieces(self._of(self._volume(request)), request, _shown, _url)
+        async for chunk in chunks(found, head=rest_pb2.Document(revision=self.store.revision)):
             yield chunk
 
     async def Get(self, request: volume_pb2.BackupRequest, call: Call) -> rest_pb2.Document:

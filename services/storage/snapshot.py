@@ -11,11 +11,11 @@ import msgspec
 from chassis import errors
 from chassis.calls import Call
 from chassis.change import Change
-from chassis.documents import check_if_match, document, empty, etag_of, read_body, render, timestamp
+from chassis.documents import check_if_match, document, empty, etag_of, read_body, timestamp
 from chassis.events import lifecycle
 from chassis.key_types import quote
 from chassis.kinds import Versioned
-from chassis.listing import chunks, urls
+from chassis.listing import chunks, pieces
 from chassis.operations import requestor_of
 from chassis.store import Store
 from gen.nubibus.rest.v1 import rest_pb2
@@ -63,13 +63,9 @@ class Snapshots:
         return row
 
     async def List(self, request: volume_pb2.ListSnapshotsRequest, call: Call) -> AsyncIterator[rest_pb2.Chunk]:
-        found = self._of(self._volume(request))
-        pieces = (
-            (render(snapshot_document(row, f"{row.volume}/{row.name}")) for row in found)
-            if request.recursion
-            else urls(url(row) for row in found)
-        )
-        async for chunk in chunks(pieces, head=rest_pb2.Document(revision=self.store.revision)):
+        rows = self._of(self._volume(request))
+        found = pieces(rows, request, lambda row: snapshot_document(row, f"{row.volume}/{row.name}"), url)
+        async for chunk in chunks(found, head=rest_pb2.Document(revision=self.store.revision)):
             yield chunk
 
     async def Get(self, request: volume_pb2.VolumeSnapshotRequest, call: Call) -> rest_pb2.Document:
