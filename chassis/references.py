@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from urllib.parse import parse_qs, urlsplit
 
 from chassis import errors, rpc
+from chassis.calls import current
 from gen.nubibus.rest.v1 import rest_pb2
 
 SERVICE = "nubibus.rest.v1.References"
@@ -24,6 +26,12 @@ HOLDERS: dict[str, tuple[str, ...]] = {
     "project": ("instances", "storage", "network", "images"),
 }
 WAIT = 1.0  # seconds
+
+
+def visible(urls: Iterable[str]) -> list[str]:
+    """Those of a `used_by` that the present caller may know of: each URL names its project, or none for the default one."""
+    caller = current().caller
+    return [url for url in urls if caller.may_see(parse_qs(urlsplit(url).query).get("project", ["default"])[0])]
 
 
 async def _ask(part: str, request: rest_pb2.UsedByRequest) -> list[str]:

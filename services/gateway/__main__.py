@@ -10,7 +10,7 @@ from pathlib import Path
 from chassis import service
 from chassis.feed import Feed
 from chassis.service import Part
-from rows.control import CERTIFICATE, SERVER_CONFIG
+from rows.control import CERTIFICATE, PROJECT, SERVER_CONFIG
 from services.gateway.auth import Trust
 from services.gateway.authority import Authority
 from services.gateway.changes import Changes
@@ -41,7 +41,8 @@ def certificate_files(directory: Path) -> Files:
 async def wire(part: Part) -> None:
     configuration = Configuration(part.store.mirror(SERVER_CONFIG))
     authority = Authority(part.directory)
-    trust = Trust(part.store.mirror(CERTIFICATE), authority, lambda: configuration.trusts_authority)
+    certificates, projects = part.store.mirror(CERTIFICATE), part.store.mirror(PROJECT)
+    trust = Trust(certificates, projects, authority, lambda: configuration.trusts_authority)
     operations = Operations(part.store)
     feed = Feed(part.bus, retention=lambda: part.store.events_ttl)
     table = table_of_contracts()

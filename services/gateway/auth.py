@@ -17,7 +17,7 @@ from cryptography import x509
 from chassis import errors, go_json
 from chassis.calls import Caller
 from chassis.mirror import Mirror
-from rows.control import Certificate
+from rows.control import Certificate, Project, has_feature
 from services.gateway.authority import Authority
 from services.gateway.peers import Peer
 
@@ -25,15 +25,27 @@ GUEST = "guest"
 ADMIN = "admin"
 METRICS_PATHS = ("/1.0/metrics",)  # what a certificate of type "metrics" is for
 METRICS_ROLE = "metrics"
+DEFAULT = "default"
+SHARED = {  # what a permission is for, and the feature with which a project has its own
+    "manage-images": "images",
+    "manage-networks": "networks",
+    "manage-profiles": "profiles",
+    "manage-storage-volumes": "storage.volumes",
+}
 
 
 class Trust:
     """Knows the trusted certificates, and the authority that must have signed them if there is one."""
 
     def __init__(
-        self, certificates: Mirror[Certificate], authority: Authority, trusts_authority: Callable[[], bool]
+        self,
+        certificates: Mirror[Certificate],
+        projects: Mirror[Project],
+        authority: Authority,
+        trusts_authority: Callable[[], bool],
     ) -> None:
         self.certificates = certificates
+        self.projects = projects
         self.authority = authority
         self.trusts_authority = trusts_authority
 
@@ -88,6 +100,18 @@ def valid_today(certificate: x509.Certificate) -> bool:
 
 def not_authorized() -> errors.Forbidden:
     return errors.Forbidden("not authorized")
+
+
+def refuse_shared(caller: Caller, permission: str, name: str, project: Project | None) -> None:
+    """Raise Forbidden for a change of what a project uses and the default project has, if the caller has no rights for that one.
+
+    `name` is that of the project that is asked for, `project` its row. Who may use a network may not for that set how its DHCP runs.
+    """
+    feature = SHARED.get(permission)
+    if feature is None or name == DEFAULT or (project is not None and has_feature(project, feature)):
+        return
+    if not caller.may_see(DEFAULT):
+        raise not_authorized()
 
 
 def refuse_foreign_projects(caller: Caller, body: bytes) -> None:

@@ -18,7 +18,7 @@ import structlog
 from chassis import errors, rpc
 from chassis.calls import Call
 from services.gateway import cors, encode, streams
-from services.gateway.auth import Trust, authorize, not_authorized, refuse_foreign_projects
+from services.gateway.auth import Trust, authorize, not_authorized, refuse_foreign_projects, refuse_shared
 from services.gateway.candid import Candid, Needed
 from services.gateway.changes import Changes
 from services.gateway.compression import compressed
@@ -134,6 +134,9 @@ class App:
         project = request.project if route.names_project else None
         opened = self.configuration.metrics_are_open
         authorize(request.caller, route.permission, request.raw_path, project, open_metrics=opened)
+        if project is not None:
+            row = self.trust.projects.get(project)
+            refuse_shared(request.caller, route.permission, project, row.value if row else None)
 
     async def answer(self, request: Request) -> Response:
         if request.verb == "OPTIONS":

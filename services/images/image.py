@@ -161,6 +161,8 @@ class Images:
         if not sees_all(call.caller, request.project):
             raise errors.Forbidden("not authorized")
         project = self.shelf.project(request.project)
+        if not sees_all(call.caller, project):  # as the gateway has it for what is not open to guests
+            raise errors.Forbidden("not authorized")
         json, body = await told_apart(request.content_type, pieces(frames))
         if json:
             return await self._from_source(await _whole(body), request.project or "default")

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import msgspec
 import structlog
 
-from chassis import documents, listing
+from chassis import documents, listing, references
 from chassis.calls import Call
 from chassis.errors import BadRequest, Conflict, Fault, Forbidden, Internal, NotFound
 from chassis.operations import SUCCESS, requestor_of
@@ -79,7 +79,9 @@ class Profiles:
             "description": profile.description,
             "devices": profile.devices,
             "name": profile.name,
-            "used_by": [names.instance_url(member.value.project, member.value.name) for member in users],
+            "used_by": references.visible(
+                names.instance_url(member.value.project, member.value.name) for member in users
+            ),
         }
 
     async def List(self, request: profile_pb2.ListProfilesRequest, call: Call) -> AsyncIterator[rest_pb2.Chunk]:

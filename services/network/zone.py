@@ -13,7 +13,7 @@ import dns.name
 import dns.tsig
 import msgspec
 
-from chassis import errors, listing
+from chassis import errors, listing, references
 from chassis.calls import Call
 from chassis.documents import check_if_match, document, empty, etag_of, read_body, render
 from chassis.keys import Config
@@ -117,7 +117,7 @@ class NetworkZones:
         return sorted(url(f"/1.0/networks/{r.value.name}", zone.project) for r in rows if names(r.value, zone))
 
     def _show(self, zone: NetworkZone) -> dict[str, Any]:
-        return {"name": zone.name, **editable(zone), "used_by": self._users(zone)}
+        return {"name": zone.name, **editable(zone), "used_by": references.visible(self._users(zone))}
 
 
 def names(network: Network, zone: NetworkZone) -> bool:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from chassis import errors
+from chassis import errors, references
 from chassis.calls import Call
 from chassis.change import Change
 from chassis.documents import check_if_match, document, empty, etag_of, read_body, render
@@ -57,7 +57,7 @@ class Pools:
             "description": pool.description,
             "name": pool.name,
             "driver": pool.driver,
-            "used_by": self.places.used_by(pool.name) or None,
+            "used_by": references.visible(self.places.used_by(pool.name)) or None,
             "status": "Unavailable" if pool.name in self.places.broken else pool.status,
             "locations": [self.parts.member],
         }

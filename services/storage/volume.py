@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from chassis import errors
+from chassis import errors, references
 from chassis.calls import Call, current
 from chassis.change import Change
 from chassis.documents import answer, check_if_match, document, empty, etag_of, read_body, render, timestamp
@@ -67,7 +67,9 @@ class Volumes(PlacedVolumes):
         return self.holders.volumes_project(project) if type_ == "custom" else project
 
     def document(self, row: Volume) -> dict[str, Any]:
-        return volume_document(row, self.holders.used_by(row) if row.type == "custom" else [url_of(row)])
+        return volume_document(
+            row, references.visible(self.holders.used_by(row)) if row.type == "custom" else [url_of(row)]
+        )
 
     def snapshot_document(self, row: VolumeSnapshot, volume: Volume) -> dict[str, Any]:
         """A snapshot as an entry of the list of volumes."""

@@ -206,7 +206,10 @@ def make(choice: str) -> Server:
 
 def main() -> int:
     """`python -m tests.conformance.servers lxd`: one for trying things by hand, until it is interrupted or terminated."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # also when the shell has put it into the background, ignoring SIGINT
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # also when the shell has put it into the background, ignoring SIGINT
         signal.signal(number, signal.default_int_handler)
     server = make(sys.argv[1])
     server.start()
