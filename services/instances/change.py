@@ -57,6 +57,7 @@ async def settle(parts: Parts, old: Member, new: Instance) -> tuple[Instance, Ex
     missing = [key for key in volatile.IDMAPS if key in old.value.config and key not in new.config]
     if missing:
         raise rules.worded("", BadRequest("Volatile idmap keys can't be deleted by the user"))
+    allowed.check_volatile(parts, new.project, new.name, new.config, old.value.config)
     new = msgspec.structs.replace(new, config=identity.kept(old.value.config, new.config))
     profiles = parts.roster.profiles_of(new.project, new.profiles)
     expanded = expand(profiles, new.config, new.devices)
@@ -64,7 +65,6 @@ async def settle(parts: Parts, old: Member, new: Instance) -> tuple[Instance, Ex
         rules.check_merged(expanded.config)
     except BadRequest as fault:
         raise rules.worded("Invalid config: ", fault) from None
-    allowed.check_volatile(parts, new.project, new.name, new.config, old.value.config)
     allowed.check(parts, new.project, [allowed.held(new, expanded)], allowed.UPDATE)
     new, expanded = _completed(parts, old, new, expanded)
     await _check_devices(parts, old, new, expanded)

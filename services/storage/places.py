@@ -12,10 +12,11 @@ import structlog
 from chassis import errors
 from chassis.kinds import Versioned
 from chassis.store import Store
+from rows.image import IMAGE
 from rows.profile import PROFILE
 from rows.storage import POOL, VOLUME, VOLUME_SNAPSHOT, Pool, Volume
 from services.storage.drivers import Driver, Place, driver_named
-from services.storage.urls import in_project, volume_url
+from services.storage.urls import in_project, snapshot_url, volume_url
 
 log = structlog.get_logger(__name__)
 
@@ -29,6 +30,7 @@ class Places:
         self.volumes = store.mirror(VOLUME)
         self.snapshots = store.mirror(VOLUME_SNAPSHOT)
         self.profiles = store.mirror(PROFILE)
+        self.images = store.mirror(IMAGE).index("fingerprint", lambda image: [image.fingerprint])
         self.broken: dict[str, str] = {}
         self._drivers: dict[str, tuple[dict[str, str], Driver]] = {}
         self._by_pool = self.volumes.index("pool", lambda volume: [volume.pool])
@@ -90,10 +92,20 @@ class Places:
 
     def used_by(self, pool: str) -> list[str]:
         """URLs of what lies on a pool or names it, sorted."""
-        found = {url_of(row.value) for row in self.volumes_in(pool)}
+        found = {url for row in self.volumes_in(pool) for url in self._urls_of(row.value)}
         for row in self._profiles_by_pool.select(pool):
             found.add(in_project(f"/1.0/profiles/{quote(row.value.name)}", row.value.project))
         return sorted(found)
+
+    def _urls_of(self, volume: Volume) -> Iterator[str]:
+        """What lies in a volume: an image stands in each project that has it, a custom volume beside its snapshots."""
+        if volume.type != "image":
+            yield url_of(volume)
+        for image in self.images.select(volume.name) if volume.type == "image" else ():
+            yield in_project(f"/1.0/images/{volume.name}", image.value.project)
+        if volume.type == "custom":
+            for row in self.snapshots.select(volume.pool, volume.project, volume.type, volume.name):
+                yield snapshot_url(volume.pool, volume.type, volume.name, row.value.name, volume.project)
 
     def is_used(self, pool: str) -> bool:
         """Images do not count: they can be unpacked again."""

@@ -56,7 +56,7 @@ class Schedule:
     async def tick(self) -> None:
         now = datetime.now(UTC)
         after, self.looked = self.looked, now
-        for volume in list(self._scheduled(after, now)):
+        for volume in list(self.scheduled(after, now)):
             names = {row.value.name for row in self.places.snapshots.select(*_key(volume))}
             name = name_for(volume.config.get("snapshots.pattern", ""), names, now)
             expires = custom.expiry_of(volume.config, now)
@@ -72,7 +72,8 @@ class Schedule:
                 args = custom.snapshot_args(found.value, backup.name, "", None)
                 await self._accept(backup_sagas.DELETE, found.value, args)
 
-    def _scheduled(self, after: datetime, now: datetime) -> Iterator[Volume]:
+    def scheduled(self, after: datetime, now: datetime) -> Iterator[Volume]:
+        """The volumes of which a snapshot is due; none of a project that allows none."""
         for row in self.places.volumes.select():
             text = row.value.config.get("snapshots.schedule", "")
             if row.value.type != "custom" or not self.parts.holders.allows(row.value.project, "snapshot"):

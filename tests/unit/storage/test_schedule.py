@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from chassis import errors
 from chassis.sagas import Sagas
 from chassis.store import Change, Store
 from chassis.testing.memory import MemoryLog
+from rows.control import PROJECT, Project
 from rows.storage import POOL, VOLUME, VOLUME_SNAPSHOT, Pool, Volume, VolumeSnapshot
 from services.storage.custom import next_snapshot_name
 from services.storage.drivers import VolumeName
@@ -59,6 +61,27 @@ def test_names(pattern: str, names: set[str], name: str) -> None:
 
 def test_numbers_count_on() -> None:
     assert next_snapshot_name({"snap0", "snap1", "snapx"}) == "snap2"
+
+
+async def test_a_project_that_allows_no_snapshots_has_no_scheduled_ones(tmp_path: Path) -> None:
+    store = Store(MemoryLog(), "storage")
+    parts = Parts.of(tmp_path, store, lambda _: True)
+    schedule = Schedule(parts, Sagas(store, "storage", snapshot.SAGAS, parts=parts))
+    await store.start()
+    change = Change()
+    for name, config in (
+        ("closed", {"restricted": "true"}),
+        ("open", {"restricted": "true", "restricted.snapshots": "allow"}),
+        ("free", {"restricted.snapshots": "block"}),
+    ):
+        change.put(PROJECT, Project(name=name, config={"features.storage.volumes": "true", **config}), expect=0)
+        due = {"snapshots.schedule": "* * * * *"}
+        row = Volume(pool="p", project=name, type="custom", name="v", config=due, created_at=NOON)
+        change.put(VOLUME, row, expect=0)
+    await store.commit(change)
+    found = schedule.scheduled(NOON, NOON + timedelta(minutes=1))
+    assert sorted(volume.project for volume in found) == ["free", "open"]
+    await store.stop()
 
 
 async def test_a_tick_makes_what_is_due_and_deletes_what_is_over(tmp_path) -> None:  # type: ignore[no-untyped-def]
