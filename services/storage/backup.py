@@ -169,7 +169,8 @@ class Backups:
             index = await asyncio.to_thread(read_index, file)
             target = VolumeName("custom", project, _checked(name or index.name))
             args = {"token": token, **_restored_args(index, pool, target)}
-            custom.validate(self.parts.places.one(pool).value, target, args["config"])
+            for config in (args["config"], *(snapshot["config"] for snapshot in args["snapshots"])):
+                custom.validate(self.parts.places.one(pool).value, target, config)
             await self.volumes.refuse_taken(pool, target)
             self.parts.room.check(project, custom.CREATION, volumes={(pool, target.name): args["config"]})
             resources = {"storage_volumes": [f"/1.0/storage_volumes/{target.name}"]}
@@ -190,6 +191,11 @@ def _checked(name: str) -> str:
     return name
 
 
+def _own_keys(config: dict[str, str] | None) -> dict[str, str]:
+    """Without what another server kept for itself."""
+    return {key: text for key, text in (config or {}).items() if not key.startswith("volatile.")}
+
+
 def _restored_args(index: Index, pool: str, target: VolumeName) -> dict[str, Any]:
     assert index.config is not None
     assert index.config.volume is not None
@@ -204,7 +210,7 @@ def _restored_args(index: Index, pool: str, target: VolumeName) -> dict[str, Any
             {
                 "name": name,
                 "description": found.description if found else "",
-                "config": (found.config if found else None) or {},
+                "config": _own_keys(found.config if found else None),
                 "expires_at": expires.isoformat() if expires and expires.year > 1 else "",
             }
         )
@@ -213,7 +219,7 @@ def _restored_args(index: Index, pool: str, target: VolumeName) -> dict[str, Any
         "project": target.project,
         "volume": target.name,
         "content_type": custom.content_type_of(volume.content_type),
-        "config": {key: text for key, text in (volume.config or {}).items() if not key.startswith("volatile.")},
+        "config": _own_keys(volume.config),
         "description": volume.description,
         "snapshots": snapshots,
     }

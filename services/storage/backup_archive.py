@@ -7,6 +7,7 @@ anything is unpacked, and tar unpacks one part at a time into a folder of its ow
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 import time
 from pathlib import Path
@@ -18,7 +19,7 @@ import yaml
 from chassis import errors
 from chassis.archive import DAMAGED, TARS, clean, format_of, members, opened
 from chassis.command import Command, Failed
-from services.storage.content import DISK
+from services.storage.content import DISK, open_disk
 from services.storage.drivers import host
 from services.storage.reading import TAR_FLAGS
 from services.storage.unpack import FLAGS
@@ -146,6 +147,8 @@ async def unpack(file: Path, place: str, target: Path, content_type: str) -> Non
         await command.run(timeout=LONG)
     except Failed as failure:
         raise errors.Internal(f"Unpack failed: {host.full_or(failure).text}") from None
+    if content_type == "block":
+        os.close(open_disk(target))
 
 
 def _pattern(text: str) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import stat
 from pathlib import Path
 
 from chassis import errors
@@ -37,9 +39,26 @@ async def resize_content(driver: Driver, volume: VolumeName, content_type: str, 
     if content_type != "block":
         await driver.resize(volume, size)
         return
-    disk = await driver.mount(volume) / DISK
-    now = os.stat(disk).st_size
-    if size and size < now:
-        raise errors.Internal("Block volumes cannot be shrunk: Cannot be shrunk")
-    if size > now:
-        os.truncate(disk, size)
+    disk = open_disk(await driver.mount(volume))
+    try:
+        now = os.fstat(disk).st_size
+        if size and size < now:
+            raise errors.Internal("Block volumes cannot be shrunk: Cannot be shrunk")
+        if size > now:
+            os.truncate(disk, size)
+    finally:
+        os.close(disk)
+
+
+def open_disk(folder: Path) -> int:
+    """A descriptor of the disk in a block volume, which may have come out of somebody's archive. Raises Internal unless it is a file."""
+    try:
+        disk = os.open(folder / DISK, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise errors.Internal("The disk of the block volume is no regular file") from None
+        raise
+    if not stat.S_ISREG(os.fstat(disk).st_mode):
+        os.close(disk)
+        raise errors.Internal("The disk of the block volume is no regular file")
+    return disk

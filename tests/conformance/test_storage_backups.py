@@ -7,6 +7,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.conformance.client import Answer
 from tests.conformance.test_storage_volumes import Pool, make
@@ -133,6 +134,68 @@ def test_an_archive_that_means_harm_is_refused(pool: Pool, tmp_path: Path) -> No
     cut = restore(pool, data[: len(data) // 1024 * 512 + 100], "v2")
     assert cut.status == 400
     assert pool.list() == ["v1", "v1/snapshots/s0"]
+
+
+def archive(index: dict[str, object], *entries: tarfile.TarInfo) -> bytes:
+    """A backup as somebody else may make it."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        text = yaml.safe_dump(index).encode()
+        head = tarfile.TarInfo("backup/index.yaml")
+        head.size = len(text)
+        tar.addfile(head, io.BytesIO(text))
+        for entry in entries:
+            tar.addfile(entry, io.BytesIO())
+    return buffer.getvalue()
+
+
+def entry(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
+    made = tarfile.TarInfo(name)
+    made.type, made.linkname = kind, link
+    return made
+
+
+def index_of(**more: object) -> dict[str, object]:
+    volume = {"name": "v1", "type": "custom", "content_type": "filesystem", "config": {}, **more}
+    return {"name": "v1", "backend": "dir", "pool": "p", "type": "custom", "config": {"volume": volume}}
+
+
+@pytest.mark.differs("takes a link for a disk")
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE])
+def test_what_an_archive_calls_a_disk_must_be_a_file(pool: Pool, tmp_path: Path, kind: bytes) -> None:
+    """A link would have a file of the host grown to the size of the volume, and given away."""
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    index = index_of(content_type="block", config={"size": "4096"})
+    link = str(victim) if kind == tarfile.SYMTYPE else ""
+    answer = restore(pool, archive(index, entry("backup/volume.img", kind, link)), "v2")
+    ended = pool.world.api.finished(answer.operation)
+    assert (ended["status"], "is no regular file" in ended["err"]) == ("Failure", True), ended
+    assert victim.read_bytes() == b"precious"
+    assert pool.list() == []
+
+
+@pytest.mark.differs("makes what it can of it")
+def test_a_volume_in_an_archive_that_is_a_link_is_refused(pool: Pool, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    data = archive(index_of(), entry("backup/volume", tarfile.SYMTYPE, str(outside)), entry("backup/volume/planted"))
+    answer = restore(pool, data, "v2")
+    assert pool.world.api.finished(answer.operation)["status"] == "Failure"
+    assert list(outside.iterdir()) == []
+    assert pool.list() == []
+
+
+@pytest.mark.differs("takes over what it does not know")
+def test_the_configuration_of_snapshots_in_an_archive_is_looked_at(pool: Pool) -> None:
+    index = index_of()
+    config = index["config"]
+    assert isinstance(config, dict)
+    config["volume_snapshots"] = [{"name": "s0", "config": {"bogus": "1"}}]
+    index["snapshots"] = ["s0"]
+    answer = restore(pool, archive(index, entry("backup/volume", tarfile.DIRTYPE)), "v2")
+    assert (answer.status, 'option "bogus"' in answer.error) == (500, True), answer.error
+    assert pool.list() == []
 
 
 @pytest.mark.extension("backup_override_name")
