@@ -42,6 +42,13 @@ class NotFound(Fault):
     grpc = grpc.StatusCode.NOT_FOUND
 
 
+class Late(Fault):
+    """The client did not send in time what it had announced."""
+
+    http = 408
+    grpc = grpc.StatusCode.DEADLINE_EXCEEDED
+
+
 class MethodNotAllowed(Fault):
     http = 405
     grpc = grpc.StatusCode.UNIMPLEMENTED
@@ -120,6 +127,7 @@ FAMILY: dict[str, type[Fault]] = {
         Unauthorized,
         Forbidden,
         NotFound,
+        Late,
         MethodNotAllowed,
         Conflict,
         Gone,

@@ -105,6 +105,8 @@ def fault(found: errors.Fault) -> Response:
         "metadata": None,
     }
     headers = [JSON, NOSNIFF]
+    if isinstance(found, errors.Late):
+        headers.append((b"connection", b"close"))  # what may still come is no request
     if isinstance(found, errors.Unavailable):
         headers.append((b"retry-after", str(found.retry_after).encode()))
     return Response(found.http, headers, _json(fields) + b"\n")

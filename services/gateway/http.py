@@ -139,6 +139,7 @@ class App:
             refuse_shared(request.caller, route.permission, project, row.value if row else None)
 
     async def answer(self, request: Request) -> Response:
+        request.check()
         if request.verb == "OPTIONS":
             return Response(200, [])
         route, parameters = self.find(request)

@@ -31,6 +31,7 @@ from services.gateway.tls import AskingContext, Files
 HEADERS = 1024 * 1024  # bytes of a request's head, as Go's default
 TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 PATIENCE = 60  # seconds that the head of a request may take
+LINGER = 2  # seconds that a client which was refused has to read why
 IDLE = 120  # seconds that a connection may be unused
 LISTENING = 3  # number of the first descriptor that a supervisor passes
 log = structlog.get_logger()
@@ -41,6 +42,7 @@ class Connection(HttpToolsProtocol):
 
     head = 0  # bytes of the head that is arriving
     arriving = True
+    refused = False
     impatience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -58,10 +60,16 @@ class Connection(HttpToolsProtocol):
                 self._expect_head()
             self.head += len(data)
             if self.head > HEADERS:
-                self.transport.write(TOO_LARGE)
-                self.transport.close()
+                self._refuse_head()
                 return
         super().data_received(data)
+
+    def _refuse_head(self) -> None:
+        """Refuse it once; the rest is read and dropped, for a client that still writes would not see the answer."""
+        if not self.refused:
+            self.refused = True
+            self.transport.write(TOO_LARGE)
+            self.loop.call_later(LINGER, self.transport.close)
 
     def on_headers_complete(self) -> None:
         self.arriving = False

@@ -5,6 +5,7 @@ its parts as ASGI gives them, its body piece by piece, and the message of a meth
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from functools import cached_property
 from typing import Any
@@ -18,6 +19,7 @@ from services.gateway.peers import Peer
 from services.gateway.routes import BYTES, FLAG, NUMBER, SPECIAL, TEXT, Route
 
 LARGEST_BODY = 4 * 1024 * 1024  # bytes of a body that is no stream
+PATIENCE = 60.0  # seconds that a body that is held whole may take, and that one that is not may stand still
 PASSED_ON = ("x-lxd-", "x-nubibus-")  # request headers that a method may want
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 STREAMED = frozenset({"application/octet-stream", "multipart/form-data"})  # content types of bodies that are no JSON
@@ -45,6 +47,12 @@ class Request:
         self.whole: bytes | None = None  # the body, once it has been read
         self.once: Once | None = None
         self.refused: errors.Fault | None = None  # what is wrong with a body that is being streamed
+
+    def check(self) -> None:
+        """Raises BadRequest for what HTTP/1.1 forbids and the parser lets through."""
+        hosts = sum(name == b"host" for name, _ in self.scope["headers"])
+        if hosts > 1 or (not hosts and self.scope["http_version"] != "1.0"):
+            raise errors.BadRequest("A request must have one Host header")
 
     @cached_property
     def headers(self) -> dict[str, str]:
@@ -90,7 +98,7 @@ class Request:
             yield self.whole
             return
         while True:
-            message = await self.receive()
+            message = await self._received()
             if message["type"] == "http.disconnect":
                 self.gone = True
                 raise ClientGone
@@ -99,10 +107,28 @@ class Request:
             if not message.get("more_body", False):
                 return
 
+    async def _received(self) -> MutableMapping[str, Any]:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await self.receive()
+        except TimeoutError:
+            self.refused = errors.Late(f"The request body stood still for {PATIENCE:g} seconds")
+            raise self.refused from None
+
     async def body(self, most: int = LARGEST_BODY) -> bytes:
-        """The whole body. Raises TooLarge beyond `most` bytes."""
+        """The whole body. Raises TooLarge beyond `most` bytes, Late when it does not come in time."""
+        if self.whole is not None:
+            return self.whole
         if _number(self.headers.get("content-length", ""), 0) > most:
             raise too_large(most)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                self.whole = await self._whole(most)
+        except TimeoutError:
+            raise errors.Late(f"The request body was not there within {PATIENCE:g} seconds") from None
+        return self.whole
+
+    async def _whole(self, most: int) -> bytes:
         parts: list[bytes] = []
         size = 0
         async for piece in self.pieces():
@@ -110,8 +136,7 @@ class Request:
             if size > most:
                 raise too_large(most)
             parts.append(piece)
-        self.whole = b"".join(parts)
-        return self.whole
+        return b"".join(parts)
 
 
 def too_large(most: int) -> errors.TooLarge:

@@ -69,7 +69,7 @@ def check(response: requests.Response, what: str) -> None:
         assert not OWN_FAILURE.match(told["error"]), f"{what}: {told['error']}"
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(600 + 30 * EXAMPLES)
 def test_every_method_answers_whatever_is_asked(own_server: Server) -> None:
     if own_server.is_lxd:
         pytest.skip("LXD has no such document")

@@ -212,3 +212,35 @@ async def test_requests_in_a_row_on_one_connection(world: World, monkeypatch: py
             assert (await reader.readuntil(b'["/1.0"]}\n')).startswith(b"HTTP/1.1 200")
         await asyncio.sleep(0.7)  # longer than a head may take: between requests another limit holds
     writer.close()
+
+
+async def test_a_body_that_stands_still(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is held whole, and one that is streamed; what comes after the refusal is not taken for a request."""
+    monkeypatch.setattr("services.gateway.requests.PATIENCE", 0.3)
+    for path in (b"PUT /1.0/instances/c1/state", b"POST /1.0/instances/c1/files?path=/a"):
+        head = path + b" HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\nContent-Length: 100\r\n\r\n"
+        answer = await raw(world, head + b"{")
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert answer.count(b"HTTP/1.1") == 1
+    assert not world.instances.received
+    assert (await world.ask("GET", "/1.0/instances/c1")).status == 200
+
+
+async def test_a_body_that_drips(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte now and then does not buy time for a body that is held whole."""
+    monkeypatch.setattr("services.gateway.requests.PATIENCE", 0.5)
+    reader, writer = await asyncio.open_unix_connection(str(world.directory / "unix.socket"))
+    writer.write(b"PUT /1.0/instances/c1/state HTTP/1.1\r\nHost: x\r\nContent-Length: 10000\r\n\r\n{")
+
+    async def drip() -> None:
+        while True:
+            writer.write(b" ")
+            await asyncio.sleep(0.05)
+
+    dripping = asyncio.create_task(drip())
+    try:
+        async with asyncio.timeout(20):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 408 ")
+    finally:
+        dripping.cancel()
+        writer.close()
