@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from typing import Any
 
 from chassis import errors
@@ -11,11 +10,12 @@ from chassis.events import lifecycle
 from chassis.operation import requestor_of
 from chassis.store import Change, Store
 from rows.control import SERVER_CONFIG, ServerConfig
-from services.control import keys, passwords
+from services.control import addresses, keys, passwords
 from services.control.requests import kind
 
 SCOPE = "cluster"
-GO_TYPES = {"number": "float64", "bool": "bool", "object": "map[string]interface {}", "array": "[]interface {}"}
+GO_KINDS = {"number": "float64", "bool": "bool", "object": "map", "array": "slice"}
+Texts = dict[str, str]
 
 
 class Configuration:
@@ -26,13 +26,13 @@ class Configuration:
         self.rows = store.mirror(SERVER_CONFIG)
 
     @property
-    def texts(self) -> dict[str, str]:
+    def texts(self) -> Texts:
         row = self.rows.get(SCOPE)
         return row.value.config if row else {}
 
     def shown(self) -> dict[str, Any]:
         """As the API shows it, in the order of the names."""
-        return {name: True if _secret(name) else text for name, text in sorted(self.texts.items())}
+        return {name: True if keys.is_secret(name) else text for name, text in sorted(self.texts.items())}
 
     async def replace(self, given: dict[str, Any]) -> int:
         """PUT: what is not given goes. A secret given as true stays as it is. The revision."""
@@ -45,60 +45,48 @@ class Configuration:
     async def _write(self, given: dict[str, Any], *, keep: bool) -> int:
         row = self.rows.get(SCOPE)
         before = row.value.config if row else {}
-        texts = {**before} if keep else {}
-        for name, value in given.items():
-            text = _text(name, value, before)
-            keys.check(name, text if before.get(name) != text else "")
-            if text:
-                texts[name] = text
-            else:
-                texts.pop(name, None)
+        asked = {name: _text(name, value, before) for name, value in sorted(given.items())}
+        await _check({name: text if before.get(name) != text else "" for name, text in asked.items()})
+        laid = {**(before if keep else {}), **{name: keys.kept(name, text) for name, text in asked.items()}}
+        texts = {name: text for name, text in laid.items() if text}
         changed = {name for name in {*before, *texts} if before.get(name) != texts.get(name)}
-        if not changed:
-            return row.revision if row else 0
-        await _check_listening(texts.get(keys.HTTPS_ADDRESS.name, ""), keys.HTTPS_ADDRESS.name in changed)
-        stored = {
-            name: passwords.hashed(text) if _secret(name) and name in changed else text for name, text in texts.items()
-        }
-        change = Change().put(
-            SERVER_CONFIG, ServerConfig(scope=SCOPE, config=stored), expect=row.revision if row else 0
-        )
-        change.event(lifecycle("config-updated", "/1.0", project="", requestor=requestor_of()))
+        await addresses.probe(texts, before, changed)
+        change = Change()
+        if changed:
+            stored = {name: await _stored(name, text) if name in changed else text for name, text in texts.items()}
+            change.put(SERVER_CONFIG, ServerConfig(scope=SCOPE, config=stored), expect=row.revision if row else 0)
+        # LXD tells of a request that changes nothing, too.
+        change.event(lifecycle("config-updated", "/1.0", project="default", requestor=requestor_of()))
         return await self.store.commit(change)
 
 
-def _secret(name: str) -> bool:
-    key = keys.SERVER.find(name)
-    return key is not None and key.secret
+async def _check(texts: Texts) -> None:
+    """All keys. Raises BadRequest with the first reason and, as LXD, the number of the others."""
+    reasons = []
+    for name, text in texts.items():
+        try:
+            keys.check(name, text)
+            if text and keys.is_address(name):
+                await addresses.look_up(name, text)
+            keys.refuse_waiting(name, text)
+        except errors.BadRequest as fault:
+            reasons.append(fault.text)
+    if reasons:
+        others = f" (and {len(reasons) - 1} more errors)" if len(reasons) > 1 else ""
+        raise errors.BadRequest(reasons[0] + others)
 
 
 async def _stored(name: str, text: str) -> str:
     """A secret as its hash, made beside the loop: hashing takes tens of milliseconds on purpose."""
-    return await asyncio.to_thread(passwords.hashed, text) if _secret(name) else text
+    return await asyncio.to_thread(passwords.hashed, text) if keys.is_secret(name) else text
 
 
-def _text(name: str, value: Any, before: dict[str, str]) -> str:
+def _text(name: str, value: Any, before: Texts) -> str:
     """The value as a text. A secret that comes back as it was shown (true) means: as it is."""
-    if value is True and _secret(name):
+    if value is True and keys.is_secret(name):
         return before.get(name, "")
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise errors.BadRequest(f"cannot set '{name}': invalid type {GO_TYPES[kind(value)]}")
+        raise errors.BadRequest(f"cannot set '{name}': invalid type {GO_KINDS[kind(value)]}")
     return value
-
-
-async def _check_listening(address: str, changed: bool) -> None:
-    """LXD refuses an address that it cannot listen on; the gateway opens it for real when the row says so."""
-    if not address or not changed:
-        return
-    try:
-        host, port = keys.split_address(address)
-        found = await asyncio.get_running_loop().getaddrinfo(host or "::", port, type=socket.SOCK_STREAM)
-        family, kind_, proto, _, place = found[0]
-        with socket.socket(family, kind_, proto) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(place)
-    except (OSError, ValueError, OverflowError) as error:
-        reason = error.strerror or error if isinstance(error, OSError) else error
-        raise errors.Internal(f'Cannot listen on network HTTPS socket "{address}": listen tcp: {reason}') from None

@@ -7,17 +7,17 @@ ever stored that does nothing.
 from __future__ import annotations
 
 import base64
-import socket
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from chassis import compression, errors, key_types, retention, units
+from chassis import compression, errors, key_types, listening, retention, units
 from chassis.key_types import Str, Type, quote
 from chassis.keys import Key, Schema
 
 T = TypeVar("T")
-HTTPS_PORT = 8443
+LAST_AS = 4294967294
 ARCHITECTURES = (
     "x86_64", "armv6l", "riscv32", "aarch64", "ppc64le", "i686", "s390x", "mips", "riscv64", "armv7l", "armv8l", "ppc",
     "ppc64", "mips64",
@@ -83,30 +83,15 @@ def _public_key(text: str) -> str:
     return text
 
 
-def split_address(text: str, port: int = HTTPS_PORT) -> tuple[str, int]:
-    """Host and port of a listening address; "" for any host. The port may be a service's name. Raises ValueError."""
-    host, found = text, str(port)
-    if text.startswith("["):
-        host, _, rest = text[1:].partition("]")
-        found = rest.removeprefix(":") or found
-    elif text.count(":") == 1:
-        host, _, found = text.partition(":")
-    if host == "*":
-        host = ""
-    try:
-        return host, int(found) if found.isdecimal() else socket.getservbyname(found)
-    except OSError:
-        raise ValueError(f"address tcp/{found}: unknown port") from None
-
-
 def _address(text: str) -> str:
-    """An address to listen on: the host must be a number or a name that resolves."""
-    host, _port = split_address(text)
-    if host:
-        try:
-            socket.getaddrinfo(host, None, flags=socket.AI_PASSIVE | socket.AI_NUMERICHOST)
-        except OSError:
-            raise ValueError(f"Couldn't resolve {quote(host)}") from None
+    """An address to listen on. A name is looked up when it is set, beside the loop (`configuration`)."""
+    host, _port = text, ""
+    with contextlib.suppress(ValueError):  # of the port: the one who listens complains, as in LXD
+        host, _port = listening.divide(text)
+    try:
+        listening.is_number(host)
+    except ValueError:
+        raise ValueError(f"Couldn't resolve {quote(host)}") from None
     return text
 
 
@@ -118,6 +103,7 @@ Address = Type("listening address", _address, "")
 Expiry = Type("expiry", _expiry, "")
 Compressor = Type("compression algorithm", _compressor, "")
 PublicKey = Type("public key", _public_key, "")
+AsNumber = number(lambda n: 0 <= n <= LAST_AS, f"Value isn't within valid range. Must be between 0 and {LAST_AS}")
 Voters = number(_odd, "Value must be an odd number equal to or higher than 3")
 Standby = number(lambda n: 0 <= n <= 5, "Value must be between 0 and 5")
 Threshold = number(lambda n: n > 10, "Value must be greater than '10'")
@@ -135,8 +121,7 @@ def _waiting(what: str, *names_and_types: tuple[str, Type[Any], str]) -> list[Se
     return [ServerKey(name, type_, default=default, waits=what) for name, type_, default in names_and_types]
 
 
-# Any text: LXD judges it by trying to listen, with a sentence of its own.
-HTTPS_ADDRESS = ServerKey("core.https_address", Str, scope="local", doc="Where the REST API listens over HTTPS")
+HTTPS_ADDRESS = ServerKey("core.https_address", Address, scope="local", doc="Where the REST API listens over HTTPS")
 ALLOWED_CREDENTIALS = ServerKey(
     "core.https_allowed_credentials", Truth, since="https_allowed_credentials", doc="Access-Control-Allow-Credentials"
 )
@@ -235,7 +220,7 @@ WAITING: tuple[ServerKey[Any], ...] = (
     *_waiting(CLUSTER, ("cluster.https_address", Address, ""), ("cluster.images_minimal_replica", Replicas, "3"),
               ("cluster.join_token_expiry", Expiry, "3H"), ("cluster.max_standby", Standby, "2"),
               ("cluster.max_voters", Voters, "3"), ("cluster.offline_threshold", Threshold, "20")),
-    *_waiting("BGP is not supported yet", ("core.bgp_address", Address, ""), ("core.bgp_asn", Whole, ""),
+    *_waiting("BGP is not supported yet", ("core.bgp_address", Address, ""), ("core.bgp_asn", AsNumber, "0"),
               ("core.bgp_routerid", key_types.IPv4, "")),
     *_waiting(IMAGES, ("core.proxy_http", Str, ""), ("core.proxy_https", Str, ""), ("core.proxy_ignore_hosts", Str, ""),
               ("images.auto_update_cached", Truth, "true"), ("images.auto_update_interval", Whole, "6"),
@@ -244,8 +229,8 @@ WAITING: tuple[ServerKey[Any], ...] = (
     *_waiting("OVN networks are not supported yet", ("network.ovn.integration_bridge", Str, "br-int"),
               ("network.ovn.northbound_connection", Str, "unix:/var/run/ovn/ovnnb_db.sock")),
     *_waiting("RBAC is not supported yet", ("rbac.agent.private_key", Str, ""), ("rbac.agent.public_key", Str, ""),
-              ("rbac.agent.url", Str, ""), ("rbac.agent.username", Str, ""), ("rbac.api.expiry", Whole, ""),
-              ("rbac.api.key", Str, ""), ("rbac.api.url", Str, ""), ("rbac.expiry", Whole, "")),
+              ("rbac.agent.url", Str, ""), ("rbac.agent.username", Str, ""), ("rbac.api.expiry", Whole, "3600"),
+              ("rbac.api.key", Str, ""), ("rbac.api.url", Str, ""), ("rbac.expiry", Whole, "3600")),
     *_waiting("volumes for images and backups are not supported yet", ("storage.backups_volume", Str, ""),
               ("storage.images_volume", Str, "")),
 )  # fmt: skip
@@ -261,6 +246,30 @@ SERVER = Schema(
 def check(name: str, text: str) -> None:
     """One key and its new value. Raises BadRequest; an empty value removes the key and is always right for a known one."""
     SERVER.check(name, text, raw=text)
+
+
+def refuse_waiting(name: str, text: str) -> None:
+    """Raises BadRequest for a key whose machinery is still to come, unless the value is what holds without it."""
     key = SERVER.find(name)
-    if text and isinstance(key, ServerKey) and key.waits:
+    if text and isinstance(key, ServerKey) and key.waits and kept(name, text):
         raise errors.BadRequest(f"cannot set '{name}' to '{text}': {key.waits}")
+
+
+def kept(name: str, text: str) -> str:
+    """What is stored for a right value: a truth in one spelling, and nothing for what is the default anyway."""
+    key = SERVER.find(name)
+    if key is None or not text:
+        return ""
+    if key.type is Truth:
+        text = "true" if Truth.parse(text) else "false"
+    return "" if text == (key.default or ("false" if key.type is Truth else "")) else text
+
+
+def is_secret(name: str) -> bool:
+    key = SERVER.find(name)
+    return key is not None and key.secret
+
+
+def is_address(name: str) -> bool:
+    key = SERVER.find(name)
+    return key is not None and key.type is Address

@@ -7,6 +7,7 @@ from typing import Any
 from chassis import errors
 from chassis.documents import read_object
 
+GO_TYPES = {dict: "map[string]interface {}", list: "[]string", str: "string", bool: "bool", int: "int64"}
 KINDS = {dict: "object", list: "array", str: "string", bool: "bool", int: "number", float: "number", type(None): "null"}
 
 
@@ -22,7 +23,7 @@ def field(body: dict[str, Any], name: str, type_: type, default: Any, struct: st
         return default
     if not isinstance(value, type_) or (type_ is int and isinstance(value, bool)):
         raise errors.BadRequest(
-            f"json: cannot unmarshal {kind(value)} into Go struct field {struct}.{name} of type {type_.__name__}"
+            f"json: cannot unmarshal {kind(value)} into Go struct field {struct}.{name} of type {GO_TYPES[type_]}"
         )
     return value
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 import socket
 from collections.abc import Awaitable, Callable
@@ -15,7 +14,7 @@ from typing import Any, ClassVar
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from chassis import documents, errors, rpc
+from chassis import documents, errors, listening, rpc
 from chassis.calls import Call
 from chassis.mirror import Mirror
 from chassis.service import VERSION
@@ -140,14 +139,14 @@ class Server:
         return self.drivers
 
 
-def addresses(listening: str) -> list[str]:
+def addresses(address: str) -> list[str]:
     """Where clients reach the server: the address itself, or for a wildcard every address of this machine that is not local to it."""
-    if not listening:
+    if not address:
         return []
-    host, port = keys.split_address(listening)
-    if host and not ipaddress.ip_address(host).is_unspecified:
+    host, port = listening.split(address)
+    if host not in ("", "0.0.0.0"):
         return [_joined(host, port)]
-    only_v4 = bool(host) and ipaddress.ip_address(host).version == 4
+    only_v4 = bool(host)
     return [_joined(text, port) for text in own_addresses() if not (only_v4 and ":" in text)]
 
 

@@ -24,6 +24,7 @@ from services.gateway.peers import Peer
 GUEST = "guest"
 ADMIN = "admin"
 METRICS_PATHS = ("/1.0/metrics",)  # what a certificate of type "metrics" is for
+METRICS_PORT = ("/", "/1.0", *METRICS_PATHS)  # what there is at core.metrics_address
 METRICS_ROLE = "metrics"
 DEFAULT = "default"
 SHARED = {  # what a permission is for, and the feature with which a project has its own

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 
 from chassis.key_types import is_true
+from chassis.listening import HTTPS, METRICS, with_port
 from chassis.mirror import Mirror
 from rows.control import ServerConfig
 
@@ -25,11 +26,13 @@ class Configuration:
         """Call when it changes, and once now if there is one."""
         self.rows.watch(lambda *_: callback())
 
-    def addresses(self) -> set[str]:
-        """Where to listen for HTTPS: the API's address, the one for metrics, and what the environment adds."""
+    def addresses(self) -> dict[str, bool]:
+        """Where to listen for HTTPS, with the port; and whether that place is for metrics alone."""
         texts = self.texts
-        found = {texts.get("core.https_address"), texts.get("core.metrics_address"), os.environ.get("NUBIBUS_HTTPS")}
-        return {address for address in found if address}
+        metrics = texts.get("core.metrics_address", "")
+        found = {with_port(metrics, METRICS): True} if metrics else {}
+        whole = {texts.get("core.https_address"), os.environ.get("NUBIBUS_HTTPS")}
+        return {**found, **{with_port(address, HTTPS): False for address in whole if address}}
 
     def proxies(self) -> frozenset[str]:
         """Addresses whose connections may begin with a PROXY header."""

@@ -13,7 +13,7 @@ import structlog
 
 from chassis.bus import Bus
 from chassis.errors import Unavailable
-from services.gateway.https import split
+from chassis.listening import DEBUG, split
 
 PROFILES = {
     # path below /debug/pprof/ -> what the part is asked
@@ -46,7 +46,7 @@ class DebugListener:
         if not address:
             return
         try:
-            host, port = split(address)
+            host, port = split(address, DEBUG)
             self.server = await asyncio.start_server(self._answer, host or None, port)
         except (OSError, ValueError) as error:
             log.warning("cannot listen for debugging", address=address, error=str(error))

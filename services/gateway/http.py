@@ -18,7 +18,7 @@ import structlog
 from chassis import errors, rpc
 from chassis.calls import Call
 from services.gateway import cors, encode, streams
-from services.gateway.auth import Trust, authorize, not_authorized, refuse_foreign_projects, refuse_shared
+from services.gateway.auth import METRICS_PORT, Trust, authorize, not_authorized, refuse_foreign_projects, refuse_shared
 from services.gateway.candid import Candid, Needed
 from services.gateway.changes import Changes
 from services.gateway.compression import compressed
@@ -99,7 +99,7 @@ class App:
         Raises NotFound, Forbidden, NotImplementedHere in LXD's order.
         """
         found = self.table.match(request.raw_path)
-        if found is None:
+        if found is None or (request.peer.only_metrics and request.raw_path not in METRICS_PORT):
             raise errors.NotFound("not found")
         verbs, parameters = found
         route = verbs.get("GET" if request.verb == "HEAD" else request.verb)

@@ -9,12 +9,12 @@ from contextlib import suppress
 
 import structlog
 
+from chassis.listening import split
 from services.gateway import proxy
 from services.gateway.tls import AskingContext
 
 BACKLOG = 1024
 HANDSHAKE = 15.0  # seconds
-PORT = 8443
 log = structlog.get_logger()
 
 MakeConnection = Callable[[str], asyncio.Protocol]  # of the client's address, "" for that of the socket
@@ -22,6 +22,8 @@ MakeConnection = Callable[[str], asyncio.Protocol]  # of the client's address, "
 
 class HttpsListener:
     """Listens on one address until `close`; connections that were accepted stay."""
+
+    only_metrics = False
 
     def __init__(self, context: AskingContext, make: MakeConnection, proxies: Callable[[], frozenset[str]]) -> None:
         self.context = context
@@ -96,27 +98,3 @@ def _listen(family: int, name: object) -> socket.socket:
         sock.close()
         raise
     return sock
-
-
-def split(address: str) -> tuple[str, int]:
-    """Host and port of an address as LXD writes it; the port is 8443 if none is given, the host "" for all.
-
-    As in LXD "[::]:8443" means every address of both families, and a port may be a service's name. Raises ValueError.
-    """
-    host, port = address, ""
-    if address.startswith("["):
-        host, _, rest = address[1:].partition("]")
-        port = rest.removeprefix(":")
-    elif address.count(":") == 1:
-        host, _, port = address.partition(":")
-    return "" if host in ("::", "*") else host, number_of(port)
-
-
-def number_of(port: str) -> int:
-    """Of a port's number or name."""
-    if not port or port.isdecimal():
-        return int(port or PORT)
-    try:
-        return socket.getservbyname(port)
-    except OSError:
-        raise ValueError(f"unknown port {port}") from None

@@ -12,9 +12,10 @@ import grp
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from email.utils import formatdate
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,9 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.app_state = {"peer": peer_of(transport, self.app_state.get("address", ""))}
+        peer = peer_of(transport, self.app_state.get("address", ""))
+        peer.only_metrics = self.app_state.get("only_metrics", False)
+        self.app_state = {"peer": peer}
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -117,9 +120,9 @@ class Listeners:
         self.https: dict[str, HttpsListener] = {}
         self.proxies = proxies
 
-    def connection(self, address: str = "") -> Connection:
+    def connection(self, address: str = "", *, only_metrics: bool = False) -> Connection:
         """The protocol of an accepted connection; `address` is the client's if a proxy told it."""
-        return Connection(self.config, self.state, {"address": address})
+        return Connection(self.config, self.state, {"address": address, "only_metrics": only_metrics})
 
     async def open_unix(self, path: Path, group: str) -> None:
         """Listen on the socket that the supervisor passed, else bind `path` for `group`, mode 0660."""
@@ -129,25 +132,27 @@ class Listeners:
         sock.setblocking(False)
         self.unix.append(await loop.create_unix_server(self.connection, sock=sock, backlog=BACKLOG))
 
-    async def listen_https(self, wanted: set[str]) -> None:
-        """Listen on exactly these addresses ("host:port", "[::]:8443", ":8443").
+    async def listen_https(self, wanted: Mapping[str, bool]) -> None:
+        """Listen on exactly these addresses ("host:port", ":8443"), on some for metrics alone.
 
         What cannot be bound is logged and tried again later.
         """
-        for address in set(self.https) - wanted:
-            self.https.pop(address).close()
-            log.info("stopped listening", address=address)
-        for address in wanted - set(self.https):
+        for address, listener in list(self.https.items()):
+            if wanted.get(address) is not listener.only_metrics:
+                self.https.pop(address).close()
+                log.info("stopped listening", address=address)
+        for address in wanted.keys() - self.https.keys():
             try:
-                self.https[address] = await self._open_https(address)
+                self.https[address] = await self._open_https(address, wanted[address])
                 log.info("listening", address=address)
             except Exception as error:  # of the socket, or of a certificate that is none
                 log.warning("cannot listen", address=address, error=str(error))
 
-    async def _open_https(self, address: str) -> HttpsListener:
+    async def _open_https(self, address: str, only_metrics: bool) -> HttpsListener:
         if self.tls is None:
             self.tls = AskingContext(self.files)
-        listener = HttpsListener(self.tls, self.connection, self.proxies)
+        listener = HttpsListener(self.tls, partial(self.connection, only_metrics=only_metrics), self.proxies)
+        listener.only_metrics = only_metrics
         await listener.open(address)
         return listener
 

@@ -26,6 +26,7 @@ class Peer:
     address: str = ""
     certificate: bytes = b""
     fingerprint: str = ""
+    only_metrics: bool = False  # came to core.metrics_address
     known: tuple[tuple[int, ...], Caller] | None = field(default=None, repr=False)  # what `auth` found, and its basis
 
     @cached_property

@@ -16,7 +16,6 @@ from services.instances.parts import Parts
 FRESH = 0.8  # seconds
 SETS: tuple[tuple[str, str, str], ...] = (
     ("lxd_cpu_seconds_total", "counter", "The total number of CPU time used in seconds."),
-    ("lxd_cpu_effective_total", "gauge", "The total number of effective CPUs."),
     ("lxd_disk_read_bytes_total", "counter", "The total number of bytes read."),
     ("lxd_disk_reads_completed_total", "counter", "The total number of completed reads."),
     ("lxd_disk_written_bytes_total", "counter", "The total number of bytes written."),
@@ -84,6 +83,7 @@ class Exposition:
         return ("\n".join([*out, "# EOF"]) + "\n").encode()
 
     async def _sample(self) -> None:
+        begun = time.monotonic()  # no value is older
         keys = [
             member.key
             for member in self.parts.roster.select()
@@ -98,7 +98,7 @@ class Exposition:
                 type_ = "" if name in FILESYSTEM else ',type="container"'  # LXD gives file systems none
                 joined = f"{labels},{base}{type_}" if labels else f"{base}{type_}"
                 ours.setdefault(name, []).append(f"{name}{{{joined}}} {_number(value)}")
-        self._lines, self._taken = lines, time.monotonic()
+        self._lines, self._taken = lines, begun
 
 
 def _lines(sample: Any) -> Iterator[Line]:

@@ -15,14 +15,14 @@ def read(machine: Machine) -> dict[str, Any]:
     found = _meminfo(machine, "proc/meminfo")
     size = found.get("Hugepagesize", 0)
     total = _installed(machine) or found.get("MemTotal", 0)
-    free = sum(found.get(name, 0) for name in ("MemFree", "Buffers", "Cached", "SReclaimable"))
+    free = sum(found.get(name, 0) for name in ("MemFree", "Buffers", "Cached"))
     nodes = [_node(machine, place, size) for place in machine.entries("sys/devices/system/node", "node[0-9]*")]
     return {
         "nodes": nodes,
         "hugepages_total": found.get("HugePages_Total", 0) * size,
         "hugepages_used": (found.get("HugePages_Total", 0) - found.get("HugePages_Free", 0)) * size,
         "hugepages_size": size,
-        "used": max(0, found.get("MemTotal", 0) - free),
+        "used": max(0, total - free),  # what the kernel took for itself is used
         "total": total,
     }
 

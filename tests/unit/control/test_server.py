@@ -94,12 +94,29 @@ async def test_patch_lays_over_and_put_replaces(world: World) -> None:
     assert [event["action"] for event in world.events()] == ["config-updated"] * 3
 
 
-async def test_what_changes_nothing_writes_nothing(world: World) -> None:
+async def test_what_changes_nothing_is_told_and_leaves_the_row(world: World) -> None:
     await world.configure({"user.a": "1"})
-    written = world.log.appends
+    row = world.configuration.rows.one("cluster")
     await world.configure({"user.a": "1"})
     await put(world, {"user.a": "1"})
-    assert world.log.appends == written
+    assert world.configuration.rows.one("cluster") == row
+    assert [event["action"] for event in world.events()] == ["config-updated"] * 3
+
+
+async def test_values_are_kept_in_one_spelling_and_defaults_not_at_all(world: World) -> None:
+    await world.configure({"core.https_allowed_credentials": "on", "core.metrics_authentication": "no"})
+    kept = {"core.https_allowed_credentials": "true", "core.metrics_authentication": "false"}
+    assert world.configuration.texts == kept
+    await world.configure({"core.https_allowed_credentials": "0", "core.metrics_authentication": "Yes"})
+    assert world.configuration.texts == {}
+    await world.configure({"core.shutdown_timeout": "5", "images.auto_update_cached": "true"})
+    assert world.configuration.texts == {}
+
+
+async def test_several_mistakes_are_counted(world: World) -> None:
+    with pytest.raises(errors.BadRequest) as raised:
+        await world.configure({"z.z": "1", "b.b": "1", "user.a": "1", "core.metrics_address": "0x10"})
+    assert raised.value.text == "cannot set 'b.b' to '1': unknown key (and 2 more errors)"
 
 
 async def test_a_secret_is_stored_hashed_shown_as_true_and_kept_when_it_comes_back_so(world: World) -> None:
@@ -126,34 +143,51 @@ async def test_an_address_that_cannot_be_listened_on_is_refused(world: World) ->
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
-        for wrong in (address, "192.0.2.1:8443", ":nosuchservice"):
-            with pytest.raises(errors.Internal, match=f'Cannot listen on network HTTPS socket "{wrong}"'):
-                await world.configure({"core.https_address": wrong})
+        port = taken.getsockname()[1]
+        for wrong, reason in (
+            (f"127.0.0.1:{port}", f"listen tcp 127.0.0.1:{port}: bind: address already in use"),
+            ("192.0.2.1:8443", "listen tcp 192.0.2.1:8443: bind: cannot assign requested address"),
+            (":nosuchservice", "listen tcp: address tcp/nosuchservice: unknown port"),
+            ("127.0.0.1:99999", "listen tcp: address 99999: invalid port"),
+        ):
+            for key, sentence in (
+                ("core.https_address", f'Cannot listen on network HTTPS socket "{wrong}": {reason}'),
+                ("core.metrics_address", f"Cannot listen on http socket: Bind network address: {reason}"),
+                ("core.debug_address", f"Cannot listen on http socket: {reason}"),
+            ):
+                with pytest.raises(errors.Internal) as raised:
+                    await world.configure({key: wrong})
+                assert raised.value.text == sentence
     assert world.configuration.texts == {}
 
 
-@pytest.mark.parametrize(
-    ("text", "host", "port"),
-    [
-        ("192.0.2.1", "192.0.2.1", 8443),
-        ("192.0.2.1:9", "192.0.2.1", 9),
-        (":443", "", 443),
-        ("*:443", "", 443),
-        ("[::1]:9", "::1", 9),
-        ("[::1]", "::1", 8443),
-        ("::1", "::1", 8443),
-        ("127.0.0.1:https", "127.0.0.1", 443),
-    ],
-)
-def test_listening_addresses(text: str, host: str, port: int) -> None:
-    assert keys.split_address(text) == (host, port)
+async def test_an_address_may_widen_and_narrow_on_its_port_but_no_other_key_gets_it(world: World) -> None:
+    with socket.socket() as ours:
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        ours.bind(("127.0.0.1", 0))
+        port = ours.getsockname()[1]
+        await world.configure({"core.https_address": f"127.0.0.1:{port}"})
+        ours.listen()  # as the gateway does now
+        await world.configure({"core.https_address": f":{port}"})
+        await world.configure({"core.https_address": f"127.0.0.1:{port}"})
+        with pytest.raises(errors.Internal, match="address already in use"):
+            await world.configure({"core.metrics_address": f":{port}"})
+        await world.configure({"core.https_address": "", "core.metrics_address": f"127.0.0.1:{port}"})
+
+
+async def test_a_host_must_resolve(world: World) -> None:
+    await world.configure({"core.dns_address": "localhost:5353"})
+    for host in ("nosuchhost.invalid", "5", "1.5", "0x10"):
+        with pytest.raises(errors.BadRequest) as raised:
+            await world.configure({"core.dns_address": f"{host}:53"})
+        assert raised.value.text == f"cannot set 'core.dns_address' to '{host}:53': Couldn't resolve \"{host}\""
 
 
 def test_addresses_for_clients() -> None:
     assert addresses("") == []
     assert addresses("192.0.2.1:9") == ["192.0.2.1:9"]
     assert addresses("[2001:db8::1]") == ["[2001:db8::1]:8443"]
+    assert addresses("localhost:9") == ["localhost:9"]
     found = addresses(":8443")
     assert all(one.endswith(":8443") for one in found)
     assert not any(one.startswith(("127.", "[::1]")) for one in found)

@@ -9,8 +9,8 @@ import struct
 
 import pytest
 
+from chassis.listening import split
 from services.gateway import proxy
-from services.gateway.https import split
 from tests.unit.gateway.test_trust import configure, free_port, listening, trust, writer_of
 from tests.unit.gateway.world import Identity, World, make_identity, tls
 
