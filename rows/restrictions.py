@@ -14,7 +14,7 @@ from chassis.key_types import FALSE, is_true
 Texts = Mapping[str, str]
 Devices = Mapping[str, Texts]
 
-BLOCK, ALLOW, MANAGED = "block", "allow", "managed"
+BLOCK, ALLOW, FULL, MANAGED = "block", "allow", "full", "managed"
 UNPRIVILEGED, ISOLATED = "unprivileged", "isolated"
 # What holds in a restricted project where a key is not set.
 DEFAULTS = {
@@ -34,7 +34,8 @@ HARMLESS_ENDS = (".apply_quota", ".hwaddr")
 DISK_PATHS = "restricted.devices.disk.paths"
 NETWORK = "Network not allowed in project"
 INTERCEPTION = "security.syscalls.intercept."
-# Interceptions that `restricted.containers.interception` may allow; the others reach into the host and count as low-level.
+# Interceptions that `restricted.containers.interception=allow` allows; the others reach into the host and count as low-level, unless it
+# is "full".
 INTERCEPTABLE = frozenset(
     INTERCEPTION + name for name in ("bpf", "bpf.devices", "mknod", "mount", "mount.fuse", "setxattr")
 )
@@ -89,8 +90,9 @@ def _key(project: Texts, key: str, text: str, where: str) -> str:
     if key == "raw.idmap":
         return _raw_idmap(project, text, where)
     if key in LOW_LEVEL or (key.startswith(INTERCEPTION) and key not in INTERCEPTABLE):
+        full = key.startswith(INTERCEPTION) and setting(project, "restricted.containers.interception") == FULL
         low = setting(project, "restricted.containers.lowlevel")
-        return "" if low == ALLOW else f'Use of low-level config "{key}" {where} is forbidden'
+        return "" if full or low == ALLOW else f'Use of low-level config "{key}" {where} is forbidden'
     if text.lower() in FALSE:
         return ""
     reason = _flag(project, key)
@@ -103,7 +105,7 @@ def _flag(project: Texts, key: str) -> str:
         return "Container nesting is forbidden"
     if key == "security.privileged" and setting(project, "restricted.containers.privilege") != ALLOW:
         return "Privileged containers are forbidden"
-    if key in INTERCEPTABLE and setting(project, "restricted.containers.interception") != ALLOW:
+    if key in INTERCEPTABLE and setting(project, "restricted.containers.interception") == BLOCK:
         return "Container syscall interception is forbidden"
     return ""
 

@@ -18,6 +18,8 @@ from chassis.errors import Internal
 from services.instances.host import cgroups, hotplug, layout, lxcconfig, preparation, process, rootfs, takeover
 from services.instances.host.cgroups import Groups, Machine
 from services.instances.host.idmap import IdMap, idmap_of_process
+from services.instances.host.interception import rules
+from services.instances.host.interception.service import Interception
 from services.instances.host.places import Places
 from services.instances.host.process import Watched
 from services.instances.host.spec import Exit, Key, Live, MountSpec, NicSpec, Spec
@@ -52,6 +54,7 @@ class Containers:
         self.places = Places(directory, self.layout)
         self.directory = self.places.directory
         self.starter = starter
+        self.interception = Interception(directory)
         self._on_exit = on_exit
         self._running: dict[Key, Running] = {}
         self._turns: dict[Key, asyncio.Lock] = {}
@@ -71,12 +74,15 @@ class Containers:
             if not (found.alive and self._adopt(key, found.pid)) and not found.stopped:
                 await asyncio.to_thread(self.places.purge, key)
         await asyncio.to_thread(self._sweep)
+        if any(preparation.is_intercepted(self.folder(key)) for key in self._running):
+            self.interception.ensure()
 
     async def close(self) -> None:
         """Let go of everything; what runs goes on."""
         for task in self._watches:
             task.cancel()
         await asyncio.gather(*self._watches, return_exceptions=True)
+        await self.interception.close()
         for found in self._running.values():
             found.init.close()
             found.monitor.close()
@@ -142,6 +148,8 @@ class Containers:
             if found is not None:
                 await found.gone.wait()
             try:
+                if rules.intercepted(spec.config):
+                    self.interception.ensure()
                 cpus = self._cpus_for(spec.config)
                 mapped = await rootfs.settle(spec.volume, spec.idmap)
                 await asyncio.to_thread(preparation.prepare, self.places, self._host, self.machine, spec, cpus, mapped)

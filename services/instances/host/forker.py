@@ -27,9 +27,13 @@ MOST_FDS = 8
 FD_BYTES = 4
 CMSG_CLOEXEC = 0x40000000
 TIOCSCTTY = 0x540E
-PATIENCE = 3  # seconds
+PATIENCE = (
+    8  # seconds: a monitor is deaf while it waits for a system call to be served (`interception.deputy.DEADLINE`)
+)
 NOT_FOUND, NOT_EXECUTABLE, LOST = 127, 126, 255
 STARTED = "started"
+NOTIFY = "lxc.seccomp.notify.proxy"
+ATTEMPTS = 50  # of an attach; each fails by a chance of less than one in a hundred
 SAFE_PATH = (
     "/nonexistent"  # without newuidmap in PATH liblxc writes id maps itself: any range, and two processes fewer a start
 )
@@ -96,7 +100,11 @@ def enter(job: Job, streams: list[int], flags: int) -> int:
     """The pid of the command that liblxc has attached; it is a child of this process. -1 if it could not."""
     names = ("stdin", "stdout", "stderr")
     options = {"uid": job["uid"], "gid": job["gid"], "initial_cwd": "/", "attach_flags": flags}
-    pid: int = container(job).attach(execute, job, **options, **dict(zip(names, streams, strict=True)))
+    options.update(zip(names, streams, strict=True))
+    found = container(job)
+    if found.get_config_item(NOTIFY):
+        return attach_in_order(found, job, options)
+    pid: int = found.attach(execute, job, **options)
     return pid
 
 
@@ -168,6 +176,23 @@ def payload_groups(pid: int, payload: str) -> list[str]:
         return [line.rpartition(":")[0] for line in file if payload in line.rstrip("\n").split("/")]
 
 
+def attach_in_order(found: Any, job: Job, options: dict[str, Any]) -> int:
+    """Where system calls are held up, two of liblxc's processes write to a third without regard to each other: the child its filter's
+    listener, its parent the child's pid. If the listener comes first, liblxc gives up while the child goes on, with calls that nobody
+    serves. So the child waits until it is told that all went well, else it ends, and it is tried again.
+    """
+    for _ in range(ATTEMPTS):
+        told, tell = os.pipe()
+        pid: int = found.attach(execute, {**job, "await": (told, tell)}, **options)
+        os.close(told)
+        if pid >= 0:
+            os.write(tell, b"\n")
+        os.close(tell)
+        if pid >= 0 or not found.running:
+            return pid
+    return -1
+
+
 def await_end(pid: int, status: int) -> int:
     """The exit code of a child (128 + n for signal n). It is killed when nobody reads the status pipe any more."""
     child = os.pidfd_open(pid)
@@ -183,6 +208,11 @@ def await_end(pid: int, status: int) -> int:
 
 def execute(job: Job) -> int:
     """Becomes the command; runs inside the container, so nothing may be imported from here on. The result is its exit code."""
+    if "await" in job:
+        told, tell = job["await"]
+        os.close(tell)
+        if not os.read(told, 1):
+            return LOST
     os.umask(0o022)
     try:
         os.setsid()

@@ -52,6 +52,7 @@ LOG = "lxc.log"
 HOOK = "ended"
 CONSOLE_BYTES = 128 * 1024
 TARGET = "target"  # the file that tells how the container ended: liblxc's LXC_TARGET, "stop" or "reboot"
+NOTIFY = "lxc.seccomp.notify.proxy"
 Line = tuple[str, str]
 
 
@@ -77,6 +78,7 @@ class Place:
     shifts_rootfs: bool = False  # the rootfs is mounted with shifted ids (else ownership on disk is right already)
     seccomp: Path | None = None
     limits: tuple[Line, ...] = field(default=())  # cgroup keys, as `cgroups.plan` gives them
+    notify: Path | None = None  # the socket for system calls that are held up
 
 
 def file_of(spec: Spec, place: Place, host: Host) -> str:
@@ -182,6 +184,9 @@ def _privileges(spec: Spec, place: Place, host: Host) -> Iterator[Line]:
         yield "lxc.seccomp.profile", str(place.seccomp)
         if _is_true(spec.config, "security.nesting"):
             yield "lxc.seccomp.allow_nesting", "1"
+    if place.notify is not None:
+        yield NOTIFY, f"unix:{place.notify}"
+        yield "lxc.seccomp.notify.cookie", spec.key.folder_name
 
 
 def _profile(spec: Spec, loaded: frozenset[str]) -> str:

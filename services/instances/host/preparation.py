@@ -19,6 +19,8 @@ from chassis.errors import Internal
 from services.instances.host import cgroups, lxcconfig, seccomp
 from services.instances.host.cgroups import Machine
 from services.instances.host.idmap import IdMap
+from services.instances.host.interception import rules
+from services.instances.host.interception.service import SOCKET
 from services.instances.host.lxcconfig import Host, Place
 from services.instances.host.places import Places
 from services.instances.host.spec import Key, MountSpec, Spec
@@ -45,7 +47,8 @@ def prepare(places: Places, host: Host, machine: Machine, spec: Spec, cpus: set[
         (logs / lxcconfig.LOG).replace(logs / f"{lxcconfig.LOG}.old")
     limits = tuple(setting.line for setting in cgroups.plan(spec.config, machine, cpus))
     names = places.payload(spec.key), places.monitor(spec.key), places.pivot
-    place = Place(folder, *names, mapped, _filter(folder, spec), limits)
+    notify = places.directory.parent / SOCKET if rules.intercepted(spec.config) else None
+    place = Place(folder, *names, mapped, _filter(folder, spec), limits, notify)
     spec = replace(spec, mounts=tuple(stage(folder, spec.mounts, spec.idmap)))
     text = lxcconfig.file_of(spec, place, host)
     _write(folder / lxcconfig.HOOK, lxcconfig.hook_of(place))
@@ -68,6 +71,13 @@ def _filter(folder: Path, spec: Spec) -> Path | None:
         return None
     _write(folder / lxcconfig.SECCOMP, text)
     return folder / lxcconfig.SECCOMP
+
+
+def is_intercepted(folder: Path) -> bool:
+    """Whether the container that runs from there has calls that it leaves to the host."""
+    with suppress(OSError):
+        return any(line.startswith(lxcconfig.NOTIFY) for line in (folder / lxcconfig.CONFIG).read_text().splitlines())
+    return False
 
 
 def stage(folder: Path, mounts: tuple[MountSpec, ...], idmap: IdMap | None = None) -> Iterator[MountSpec]:

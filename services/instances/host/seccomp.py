@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from services.instances.host.idmap import TRUE
+from services.instances.host.interception import rules
 
 PREFIX = "security.syscalls."
 FALSE = ("false", "0", "no", "off")
@@ -67,13 +68,15 @@ def policy(config: Mapping[str, str], architecture: str = "x86_64") -> str | Non
     allow, deny = _either(config, "allow", "whitelist"), _either(config, "deny", "blacklist")
     default = _either(config, "deny_default", "blacklist_default").lower() not in FALSE
     compat = _either(config, "deny_compat", "blacklist_compat").lower() in TRUE
+    held_up = "".join(f"{line}\n" for line in rules.lines(config))
     if allow:
         if deny or compat or _is_set(config, "deny_default", "blacklist_default"):
             raise ValueError("security.syscalls.allow is mutually exclusive with security.syscalls.deny*")
-        return f"2\nallowlist\n[all]\n{allow.rstrip()}\n"
-    if not (deny or default or compat):
+        return f"2\nallowlist\n[all]\n{allow.rstrip()}\n{held_up}"
+    if not (deny or default or compat or held_up):
         return None
-    return "2\ndenylist\n" + "".join(_denied(deny, default, compat, architecture))
+    held_up = held_up and f"[all]\n{held_up}"
+    return "2\ndenylist\n" + held_up + "".join(_denied(deny, default, compat, architecture))
 
 
 def _denied(deny: str, default: bool, compat: bool, architecture: str) -> Iterator[str]:

@@ -18,7 +18,7 @@ from services.instances.host.starter import Starter
 LOCKS = ".starting"  # each child of a start holds a byte of it locked
 PATIENCE = 10.0  # seconds that starts get to finish, before they are killed
 PAUSE = 0.01
-SILENCE = 5.0  # seconds without an answer of a monitor (the child gives up on one after `forker.PATIENCE`)
+SILENCE = 10.0  # seconds without an answer of a monitor (the child gives up on one after `forker.PATIENCE`)
 ALIVE = frozenset(("RUNNING", "FROZEN", "FREEZING", "THAWED"))
 FLOCK = struct.Struct("hhqqi4x")  # l_type, l_whence, l_start, l_len, l_pid
 

@@ -7,7 +7,6 @@ namespace's file system cannot create anything in it. Ids and capabilities belon
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import threading
 from collections.abc import Callable
@@ -15,30 +14,9 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import TypeVar
 
+from services.instances.host.capabilities import take_ids
+
 T = TypeVar("T")
-CAPABILITY_VERSION = 0x20080522
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-class _Header(ctypes.Structure):
-    _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
-
-
-class _Sets(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_uint32) for name in ("effective", "permitted", "inheritable")]
-
-
-def take_ids(uid: int, gid: int) -> None:
-    """Make this thread create files as these ids, with all the capabilities that it had. Raises OSError."""
-    _libc.setfsgid(gid)
-    _libc.setfsuid(uid)
-    header, sets = _Header(CAPABILITY_VERSION, 0), (_Sets * 2)()
-    if _libc.capget(ctypes.byref(header), ctypes.byref(sets)) < 0:
-        raise OSError(ctypes.get_errno(), "capget")
-    for half in sets:
-        half.effective = half.permitted
-    if _libc.capset(ctypes.byref(header), ctypes.byref(sets)) < 0:
-        raise OSError(ctypes.get_errno(), "capset")
 
 
 class Worker:

@@ -38,16 +38,23 @@ DEVLXD_IMAGES = Key(
 
 SYNTAX = "container_syscall_filtering_allow_deny_syntax"
 SYSCALL_SWITCHES = tuple(
+    Key(f"security.syscalls.intercept.{name}", Bool, since=since, live=False, doc=doc)
+    for name, since, doc in (
+        ("mknod", "container_syscall_intercept", "Make harmless device nodes for it"),
+        ("setxattr", "container_syscall_intercept", "Set trusted.overlay.opaque for it"),
+        (
+            "sched_setscheduler",
+            "container_syscall_intercept_sched_setscheduler",
+            "Set scheduling policies of its processes for it",
+        ),
+    )
+) + tuple(
     Key(f"security.syscalls.{name}", NotYet(Bool, "false"), live=False, doc=doc)
     for name, doc in (
         ("intercept.bpf", "Handle bpf on the host"),
         ("intercept.bpf.devices", "Allow device programs in the unified hierarchy"),
-        ("intercept.mknod", "Handle mknod on the host"),
         ("intercept.mount", "Handle mount on the host"),
         ("intercept.mount.shift", "Shift what is mounted that way"),
-        ("intercept.sched_setscheduler", "Handle sched_setscheduler on the host"),
-        ("intercept.setxattr", "Handle setxattr on the host"),
-        ("intercept.sysinfo", "Answer sysinfo from the limits"),
     )
 )
 SYSCALL_FILTERS: tuple[Key[Any], ...] = (

@@ -52,6 +52,20 @@ def test_configuration(key: str, text: str, allowing: str, reason: str) -> None:
     assert found({"restricted": "false"}, {key: text}) == []
 
 
+@pytest.mark.parametrize(("setting", "allowed"), [("", ""), ("block", ""), ("allow", "safe"), ("full", "safe all")])
+def test_interceptions_that_are_allowed(setting: str, allowed: str) -> None:
+    project = {**ON, "restricted.containers.interception": setting}
+    safe = {
+        f"security.syscalls.intercept.{name}": "true" for name in ("mknod", "setxattr", "bpf", "bpf.devices", "mount")
+    }
+    others = {
+        f"security.syscalls.intercept.{name}": "true" for name in ("sched_setscheduler", "mount.allowed", "mount.shift")
+    }
+    assert len(found(project, safe)) == (0 if "safe" in allowed else len(safe))
+    assert len(found(project, others)) == (0 if "all" in allowed else len(others))
+    assert found(project, {"raw.lxc": "x=1"}) != []
+
+
 DEVICES = [
     ({"type": "unix-char", "path": "/dev/null"}, "unix-char", "Unix character devices are forbidden"),
     ({"type": "unix-block"}, "unix-block", "Unix block devices are forbidden"),

@@ -1,0 +1,99 @@
+"""System calls of an instance that the host carries out in its stead."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import struct
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.client import Client, eventually
+from tests.conformance.kernel import group_of
+from tests.conformance.servers import Server
+from tests.conformance.world import World, unique
+from tests.programs import Call, program, requires_x86_64
+
+pytestmark = requires_x86_64
+
+PREFIX = "security.syscalls.intercept."
+OPAQUE = b"trusted.overlay.opaque"
+
+
+def outcome(world: World, name: str, *calls: Call) -> int:
+    """0, or the errno of the first call that fails inside."""
+    path = f"/root/{unique('program')}"
+    world.push(name, path, program(*calls), X_LXD_mode="0755")
+    return world.run(name, path).code
+
+
+@pytest.mark.extension("seccomp_notify")
+def test_a_call_reaches_the_server_and_is_answered(world: World, api: Client, server: Server) -> None:
+    environment = api.get("/1.0")["environment"]
+    assert environment["kernel_features"]["seccomp_listener"] == "true"
+    assert environment["kernel_features"]["seccomp_listener_continue"] == "true"
+    assert environment["lxc_features"]["seccomp_notify"] == "true"
+    name = world.instance(start=True, config={f"{PREFIX}setxattr": "true"})
+    assert (server.directory / "seccomp.socket").is_socket()
+    assert outcome(world, name, ("setxattr", b"/root", OPAQUE, b"y", 1, 0)) == 0
+    assert os.getxattr(f"/proc/{world.pid(name)}/root/root", OPAQUE) == b"y"
+
+
+@pytest.mark.extension("container_syscall_intercept")
+def test_an_overlay_can_be_made_opaque_with_the_key_alone(world: World) -> None:
+    name, other = world.instance(start=True, config={f"{PREFIX}setxattr": "true"}), world.instance(start=True)
+    opaque = ("setxattr", b"/root", OPAQUE, b"y", 1, 0)
+    assert (outcome(world, name, opaque), outcome(world, other, opaque)) == (0, errno.EPERM)
+    for attribute, value in ((OPAQUE, b"x"), (b"trusted.foo", b"y"), (b"trusted.foo", b"yes")):
+        assert outcome(world, name, ("setxattr", b"/root", attribute, value, len(value), 0)) == errno.EPERM
+
+
+@pytest.mark.extension("container_syscall_intercept")
+@pytest.mark.differs("its helper wants a capability that this machine's root has not, and answers errno 5555")
+@pytest.mark.parametrize("folder", ["/root", "/dev"])
+def test_harmless_devices_can_be_made_and_work_with_the_key_alone(world: World, folder: str) -> None:
+    name, other = world.instance(start=True, config={f"{PREFIX}mknod": "true"}), world.instance(start=True)
+    for number, (major, minor) in enumerate(((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1))):
+        world.shell(name, f"mknod {folder}/n{number} c {major} {minor}")
+        shown = world.shell(name, f"stat -c '%F %t:%T %u:%g' {folder}/n{number}")
+        assert shown.strip() == f"character special file {major}:{minor} 0:0"
+    assert world.shell(name, f"cd {folder}; echo x >n0; head -c 1 n1; head -c 9 n4 | wc -c").strip() == "\x009"
+    assert "No space left" in world.run(name, "sh", "-c", f"echo x >{folder}/n2").stderr
+    for words in ("c 8 0", "b 8 0", "c 5 9"):
+        assert "not permitted" in world.run(name, "mknod", f"{folder}/no", *words.split()).stderr
+    assert "not permitted" in world.run(other, "mknod", f"{folder}/n0", "c", "1", "3").stderr
+
+
+@pytest.mark.extension("container_syscall_intercept_sched_setscheduler")
+def test_real_time_can_be_had_with_the_key_alone(world: World) -> None:
+    name = world.instance(start=True, config={f"{PREFIX}sched_setscheduler": "true"})
+    other = world.instance(start=True)
+    for which in (name, other):
+        runtime = group_of(world.pid(which), which, "cpu")[0] / "cpu.rt_runtime_us"
+        if runtime.exists():  # such a kernel gives new groups no real time at all
+            runtime.write_text("100000")
+    real = ("sched_setscheduler", 0, os.SCHED_FIFO, struct.pack("i", 10))
+    assert (outcome(world, name, real), outcome(world, other, real)) == (0, errno.EPERM)
+    path = f"/root/{unique('waits')}"
+    world.push(name, path, program(real, ("pause",)), X_LXD_mode="0755")
+    world.shell(name, f"{path} >/dev/null 2>&1 </dev/null &")
+    eventually(lambda: os.SCHED_FIFO in [os.sched_getscheduler(pid) for pid in running(path)])
+
+
+def running(path: str) -> list[int]:
+    """The host's pids of a program of an instance."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and (entry / "cmdline").read_bytes().split(b"\0")[0] == path.encode():
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.parametrize("key", ["mknod", "setxattr", "sched_setscheduler"])
+def test_a_switch_is_a_boolean(world: World, key: str) -> None:
+    path = f"/1.0/instances/{world.instance()}"
+    refusal = world.api.refusal("PATCH", path, {"config": {PREFIX + key: "maybe"}})
+    assert (refusal.status, "Invalid value for a boolean" in refusal.text) == (500, True)
