@@ -271,11 +271,11 @@ async def test_calls_without_end_from_many_processes_of_several_containers(world
 
 async def test_a_caller_that_is_killed_meanwhile_harms_nobody(world: World) -> None:
     spec = await started(world)
-    endless = place(spec, ("mknod", b"/n", CHARACTER, NULL), ("unlink", b"/n"), times=2**31 - 1)
-    for _ in range(5):
+    for n in range(5):  # each with a name of its own: who is killed leaves it, or not
+        name = b"/killed%d" % n
+        endless = place(spec, ("mknod", name, CHARACTER, NULL), ("unlink", name), times=2**31 - 1)
         code, _ = await world.run(spec.key, "timeout", "-s", "KILL", "0.2", endless)
         assert code == 128 + signal.SIGKILL
-    (spec.rootfs / "n").unlink(missing_ok=True)
     assert await outcome(world, spec, ("mknod", b"/n", CHARACTER, NULL)) == 0
 
 
