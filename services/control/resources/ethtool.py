@@ -6,7 +6,11 @@ import array
 import fcntl
 import socket
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
+
+Ask = Callable[[str, bytes], bytes | None]
+"""Name of a link, structure with a command -> the structure as the driver filled it in; None if it refuses."""
 
 SIOCETHTOOL = 0x8946
 GSET, GDRVINFO = 0x00000001, 0x00000003
@@ -44,8 +48,8 @@ class Link:
     auto_negotiation: bool = False
 
 
-def link(name: str) -> Link:
-    data = _ask(name, COMMAND.pack(GSET, *[0] * 16).ljust(64, b"\0"))
+def link(ask: Ask, name: str) -> Link:
+    data = ask(name, COMMAND.pack(GSET, *[0] * 16).ljust(64, b"\0"))
     if data is None:
         return Link()
     fields = COMMAND.unpack_from(data)
@@ -59,15 +63,15 @@ def link(name: str) -> Link:
     )
 
 
-def firmware(name: str) -> str:
+def firmware(ask: Ask, name: str) -> str:
     """Version of the card's firmware; empty if it has none or does not tell."""
-    data = _ask(name, struct.pack("I", GDRVINFO).ljust(DRIVER_INFO, b"\0"))
+    data = ask(name, struct.pack("I", GDRVINFO).ljust(DRIVER_INFO, b"\0"))
     text = data[FIRMWARE].split(b"\0", 1)[0].decode("ascii", "replace") if data else ""
     return "" if text == "N/A" else text
 
 
-def _ask(name: str, command: bytes) -> bytes | None:
-    """The filled-in structure; None if the driver refuses."""
+def ask_driver(name: str, command: bytes) -> bytes | None:
+    """What the driver of a link of this machine answers."""
     buffer = array.array("B", command)
     request = struct.pack("16sP", name.encode(), buffer.buffer_info()[0]).ljust(40, b"\0")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:

@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from services.control.resources.ethtool import Ask, ask_driver
+
 SUFFIXES = {"K": 1024, "M": 1024**2, "G": 1024**3}
 
 
@@ -21,6 +23,12 @@ class Machine:
 
     root: Path = Path("/")
     ids: dict[str, str] | None = field(default=None, repr=False)
+    drivers: Ask | None = field(default=None, repr=False)
+
+    def ask(self, link: str, command: bytes) -> bytes | None:
+        """The driver of a link; of a tree of files only what a test answers for it."""
+        asked = self.drivers or (ask_driver if self.root == Path("/") else None)
+        return asked(link, command) if asked else None
 
     def path(self, path: str | Path) -> Path:
         text = str(path)

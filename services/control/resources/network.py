@@ -52,7 +52,7 @@ def _card(machine: Machine, place: Path, ports: Ports, nested: bool = False) -> 
         "numa_node": machine.numa_node(place),
         "pci_address": place.name if on_pci else "",
         **(machine.pci_names(place) if on_pci else {}),
-        "firmware_version": ethtool.firmware(own[0].name) if own and machine.root == Path("/") else "",
+        "firmware_version": ethtool.firmware(machine.ask, own[0].name) if own else "",
         "usb_address": machine.usb_address(place),
     }
     return without_empty(
@@ -73,7 +73,7 @@ def _sriov(machine: Machine, place: Path, ports: Ports) -> dict[str, Any] | None
 
 
 def _port(machine: Machine, place: Path) -> dict[str, Any]:
-    link = ethtool.link(place.name) if machine.root == Path("/") else ethtool.Link()
+    link = ethtool.link(machine.ask, place.name)
     speed = machine.number(place / "speed", default=-1)
     document: dict[str, Any] = {
         "id": place.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,28 @@ def test_a_card_has_ports_and_its_virtual_functions_stand_below_it(tree: Tree) -
     (inner,) = shown["sriov"]["vfs"]
     assert (inner["pci_address"], inner["ports"][0]["id"]) == ("0000:00:10.0", "vf0")
     assert found["total"] == 1
+
+
+def drvinfo(driver: bytes, firmware: bytes) -> bytes:
+    """linux/ethtool.h: struct ethtool_drvinfo, as a driver fills it in."""
+    texts = [driver, b"6.1.0", firmware, b"0000:00:05.0"]
+    return struct.pack("I", 3) + b"".join(text.ljust(32, b"\0") for text in texts) + bytes(64)
+
+
+@extension("resources_network_firmware")
+@pytest.mark.parametrize(("told", "version"), [(b"1.8-0", "1.8-0"), (b"N/A", None), (b"", None), (b"x" * 32, "x" * 32)])
+def test_a_card_tells_its_firmware(tree: Tree, told: bytes, version: str | None) -> None:
+    nic(tree, "eth0", tree.pci("0000:00:05.0", "e1000e"))
+    asked: list[tuple[str, int]] = []
+
+    def answer(link: str, command: bytes) -> bytes | None:
+        asked.append((link, struct.unpack_from("I", command)[0]))
+        return drvinfo(b"e1000e", told) if asked[-1][1] == 3 else None
+
+    tree.machine.drivers = answer
+    (shown,) = network.read(tree.machine)["cards"]
+    assert shown.get("firmware_version") == version
+    assert ("eth0", 3) in asked
 
 
 @extension("resources_network_usb")
