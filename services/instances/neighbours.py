@@ -13,6 +13,7 @@ from chassis import errors, rpc
 from gen.nubibus.images.v1 import image_pb2
 from gen.nubibus.network.v1 import nic_pb2
 from gen.nubibus.storage.v1 import volume_pb2
+from services.instances.host.spec import Key
 
 VOLUMES = "nubibus.storage.v1.Volumes"
 NICS = "nubibus.network.v1.Nics"
@@ -33,8 +34,9 @@ class VolumeId:
     def ref(self) -> volume_pb2.VolumeRef:
         return volume_pb2.VolumeRef(pool=self.pool, project=self.project, type=self.type, name=self.name)
 
-    def named(self, name: str) -> VolumeId:
-        return replace(self, name=name)
+    def of(self, instance: Key) -> VolumeId:
+        """The same volume of an instance that it becomes."""
+        return replace(self, project=instance.project, name=instance.name)
 
 
 class Volumes:
@@ -65,8 +67,10 @@ class Volumes:
         """Nothing happens if it is gone already."""
         await rpc.call(VOLUMES, "Remove", volume.ref, timeout=SLOW, context=rpc.as_itself())
 
-    async def rename(self, volume: VolumeId, new_name: str) -> Path:
-        return await self._placed("Rename", volume_pb2.RenameRequest(volume=volume.ref, new_name=new_name))
+    async def rename(self, volume: VolumeId, target: VolumeId) -> Path:
+        """Within its pool, also into another project."""
+        request = volume_pb2.RenameRequest(volume=volume.ref, new_project=target.project, new_name=target.name)
+        return await self._placed("Rename", request)
 
     async def usage(self, volume: VolumeId) -> tuple[int, int] | None:
         """Bytes used and in all; None if the driver cannot tell cheaply."""

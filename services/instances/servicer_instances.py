@@ -24,7 +24,7 @@ from services.instances.occurrences import of_instance
 from services.instances.parts import Parts
 from services.instances.projects import DEFAULT, url
 from services.instances.roster import Member
-from services.instances.sagas import create, delete, rename, update
+from services.instances.sagas import create, delete, move, rename, update
 from services.instances.sagas.subject import locks
 from services.instances.states import States
 
@@ -207,15 +207,27 @@ class Instances:
     async def Rename(self, request: instance_pb2.PutInstanceRequest, call: Call) -> rest_pb2.Answer:
         member = found(self.parts, request)
         body: MovedInstance = read(request.body, MovedInstance)
-        if body.migration or body.project or body.pool or request.target:
-            raise NotImplementedHere(
-                "Moving an instance to another server, project or pool is not supported by this server yet"
-            )
-        new_name = names.instance_name(body.name)
+        leaves = body.migration and body.project not in ("", member.value.project)
+        if (body.migration and not leaves) or body.pool or request.target:
+            raise NotImplementedHere("Moving an instance to another server or pool is not supported by this server yet")
+        new_name = names.instance_name(body.name or member.value.name if leaves else body.name)
+        if leaves:
+            return answer_of(await self._move(member, body.project, new_name))
         if self.parts.roster.get(member.value.project, new_name) is not None:
             raise Conflict(f'Name "{new_name}" already in use')
         args = {"name": member.value.name, "new_name": new_name}
         return answer_of(await self._accept(rename.SAGA, args, member, new_name))
+
+    async def _move(self, member: Member, project: str, name: str) -> Accepted:
+        """Into another project; locked here and there."""
+        here, now = member.value.project, member.value.name
+        return await self.parts.sagas.accept(
+            move.SAGA,
+            {"name": now, "new_project": project, "new_name": name},
+            project=here,
+            resources=names.resources(here, now),
+            locks=(*locks(here, now), *locks(project, name)),
+        )
 
     async def Delete(self, request: instance_pb2.InstanceRequest, call: Call) -> rest_pb2.Answer:
         member = found(self.parts, request)

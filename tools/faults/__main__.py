@@ -13,6 +13,7 @@ from tools.faults import report
 from tools.faults.backups import of_backups
 from tools.faults.cases import Case, Outcome, Player, cases_of
 from tools.faults.fetched import of_fetched_images
+from tools.faults.moves import of_moves
 from tools.faults.scenes import Scene, of_sagas
 from tools.faults.subject import subject
 from tools.faults.unsaga import without_sagas
@@ -43,7 +44,7 @@ BOUNDED = (
 
 
 def scenes() -> list[Callable[[], Scene]]:
-    return [*of_sagas(), *of_fetched_images(), *of_volumes(), *of_backups(), *without_sagas()]
+    return [*of_sagas(), *of_moves(), *of_fetched_images(), *of_volumes(), *of_backups(), *without_sagas()]
 
 
 def every() -> list[Case]:

@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 from chassis.saga import Saga
-from services.instances.sagas import bulk, create, delete, freeze, hurry, reach, rename, restart, start, stop, update
+from services.instances.sagas import (
+    bulk,
+    create,
+    delete,
+    freeze,
+    hurry,
+    move,
+    reach,
+    rename,
+    restart,
+    start,
+    stop,
+    update,
+)
 
 SAGAS: tuple[Saga, ...] = (
     bulk.SAGA,
@@ -12,6 +25,7 @@ SAGAS: tuple[Saga, ...] = (
     freeze.FREEZE,
     freeze.UNFREEZE,
     hurry.SAGA,
+    move.SAGA,
     reach.SAGA,
     rename.SAGA,
     restart.SAGA,

@@ -35,21 +35,27 @@ async def forget_nics(ctx: Context) -> None:
             await forget_nic(parts, owner.project, owner.instance, owner.type, device, config, owner.volatile)
 
 
+def target(ctx: Context) -> Key:
+    """What it becomes: of the same project, but for a move (sagas/move.py)."""
+    return Key(ctx.args.get("new_project", ctx.project), ctx.args["new_name"])
+
+
 async def rename_volume(ctx: Context) -> None:
-    await parts_of(ctx).volumes.rename(subject(ctx).volume, ctx.args["new_name"])
+    volume = subject(ctx).volume
+    await parts_of(ctx).volumes.rename(volume, volume.of(target(ctx)))
 
 
 async def rename_volume_back(ctx: Context) -> None:
     volume = subject(ctx).volume
-    await parts_of(ctx).volumes.rename(volume.named(ctx.args["new_name"]), volume.name)
+    await parts_of(ctx).volumes.rename(volume.of(target(ctx)), volume)
 
 
 async def move_folder(ctx: Context) -> None:
-    await parts_of(ctx).host.rename(Key(ctx.project, ctx.args["name"]), Key(ctx.project, ctx.args["new_name"]))
+    await parts_of(ctx).host.rename(Key(ctx.project, ctx.args["name"]), target(ctx))
 
 
 async def move_folder_back(ctx: Context) -> None:
-    await parts_of(ctx).host.rename(Key(ctx.project, ctx.args["new_name"]), Key(ctx.project, ctx.args["name"]))
+    await parts_of(ctx).host.rename(target(ctx), Key(ctx.project, ctx.args["name"]))
 
 
 def renamed(ctx: Context, change: Change) -> None:
@@ -66,14 +72,12 @@ def renamed(ctx: Context, change: Change) -> None:
     tell(ctx, change, "instance-renamed", name=new_name, context={"old_name": member.value.name})
 
 
+NICS = Step("nics", forget_nics, light=True)
+VOLUME = Step("volume", rename_volume, rename_volume_back)
+FOLDER = Step("folder", move_folder, move_folder_back, light=True)
 SAGA = Saga(
     "instance.rename",
-    (
-        Step("refuse", refuse, light=True, checks=True),
-        Step("nics", forget_nics, light=True),
-        Step("volume", rename_volume, rename_volume_back),
-        Step("folder", move_folder, move_folder_back, light=True),
-    ),
+    (Step("refuse", refuse, light=True, checks=True), NICS, VOLUME, FOLDER),
     description="Renaming instance",
     finish=renamed,
 )

@@ -269,7 +269,11 @@ def _moved(ctx: Context, change: Change) -> None:
     for backup in parts.backup_rows.select(source["pool"], source["project"], source["name"]):
         change.delete(VOLUME_BACKUP, backup.key, expect=None)
         change.put(VOLUME_BACKUP, msgspec.structs.replace(backup.value, volume=target["name"], **fields), expect=0)
-    change.event(_event(ctx, "storage-volume-renamed", target, {"old_name": source["name"]}))
+    if source["project"] == target["project"]:
+        change.event(_event(ctx, "storage-volume-renamed", target, {"old_name": source["name"]}))
+    else:  # to the listeners of either project it goes and comes
+        change.event(_event(ctx, "storage-volume-created", target, {"type": "custom"}))
+        change.event(_event(ctx, "storage-volume-deleted", source))
 
 
 async def _move_backups(ctx: Context) -> None:

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from chassis.store import Change
 from chassis.testing.sagas import check_saga
+from rows.control import PROJECT, Project
 from services.instances import creation
 from services.instances.body import NewInstance
 from services.instances.host.spec import Key
-from services.instances.sagas import create, delete, freeze, rename, restart, start, stop, update
+from services.instances.sagas import create, delete, freeze, move, rename, restart, start, stop, update
 from tests.sagas.instances.world import DEVICES, IMAGE, InstanceWorld, instance
 
 KEY = Key("default", "c1")
@@ -146,6 +148,27 @@ async def test_rename(tmp_path: Path) -> None:
     await check_saga(
         rename.SAGA, lambda: InstanceWorld(tmp_path, args, rows=(instance(),), achieved=achieved, locks=locks)
     )
+
+
+@pytest.mark.saga(move.SAGA)
+async def test_move_to_another_project(tmp_path: Path) -> None:
+    def achieved(world: InstanceWorld) -> list[str]:
+        row = world.row("c2", "there")
+        return missing(
+            row=row is not None and world.row() is None and row.uid == "u1",
+            volume={(volume.project, volume.name) for volume in world.volumes.volumes} == {("there", "c2")},
+            folder=world.host.folders == {Key("there", "c2")},
+        )
+
+    class TwoProjects(InstanceWorld):
+        async def given(self, store: Any) -> None:
+            config = {"features.profiles": "false", "limits.instances": "1"}
+            await store.commit(Change().put(PROJECT, Project(name="there", config=config), expect=0))
+            await super().given(store)
+
+    locks = (("instance", "default", "c1"), ("instance", "there", "c2"))
+    args = {"name": "c1", "new_project": "there", "new_name": "c2"}
+    await check_saga(move.SAGA, lambda: TwoProjects(tmp_path, args, rows=(instance(),), achieved=achieved, locks=locks))
 
 
 @pytest.mark.saga(update.SAGA)

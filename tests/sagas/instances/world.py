@@ -115,11 +115,11 @@ class FakeVolumes:
         self.mounted.discard(volume)
         self.volumes.discard(volume)
 
-    async def rename(self, volume: VolumeId, new_name: str) -> Path:
+    async def rename(self, volume: VolumeId, target: VolumeId) -> Path:
         if volume in self.volumes:
             self.volumes.remove(volume)
-            self.volumes.add(volume.named(new_name))
-        return self.path(volume.named(new_name))
+            self.volumes.add(target)
+        return self.path(target)
 
     async def usage(self, volume: VolumeId) -> tuple[int, int] | None:
         return None
@@ -266,7 +266,7 @@ class InstanceWorld:
     def achieved(self) -> list[str]:
         return self.check(self)
 
-    def row(self, name: str = "c1") -> Instance | None:
+    def row(self, name: str = "c1", project: str = "default") -> Instance | None:
         assert self.store is not None
-        found = self.store.mirror(INSTANCE).get("default", name)
+        found = self.store.mirror(INSTANCE).get(project, name)
         return found.value if found else None
