@@ -37,7 +37,7 @@ import structlog
 import uvloop
 from nats.aio.msg import Msg
 
-from chassis import debug, errors, logs, once, probes, readiness, retention, rpc, surroundings
+from chassis import debug, errors, logs, memory, once, probes, readiness, retention, rpc, surroundings
 from chassis.bus import Bus
 from chassis.clock import now
 from chassis.copies import Copies
@@ -306,6 +306,7 @@ async def _live(part: Part, wire: Wire) -> None:
     announcer = logs.Announcer(part.bus, part.member)
     logs.announce_on(announcer)
     part.keep(announcer.run, "announce log lines")
+    part.keep(memory.give_back, "give memory back")
     try:
         await part.connect()
         await wire(part)

@@ -35,7 +35,9 @@ RUN = secrets.token_hex(8)  # this start of the whole server; a part that is sta
 def launch_of(name: str, around: Surroundings) -> Launch:
     """How the bus or a part is started."""
     if name == BUS:
-        return _launch(name, around, around.nats_argv, {})
+        return _launch(
+            name, around, around.nats_argv, {"GOGC": os.environ.get("GOGC", "50")}
+        )  # rows are few: less heap
     settings = {"NUBIBUS_DIR": str(around.directory), "NUBIBUS_NATS": around.nats_url, "PYTHONUNBUFFERED": "1"}
     settings["NUBIBUS_RUN"] = RUN
     settings["GRPC_VERBOSITY"] = "ERROR"  # it speaks of forks that are none of its business

@@ -15,6 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from supervisor import linux
+
 # Libraries and contracts; no part's own code. By name, so that nothing here depends on them.
 MODULES = (
     "chassis.service", "chassis.sagas", "chassis.documents", "chassis.listing", "chassis.references", "chassis.sockets",
@@ -41,6 +43,7 @@ def warm_up(root: Path) -> Warmth | None:
     """Import what the parts share. None when that is not wanted, or not possible: then the part itself says what is missing."""
     if os.environ.get("NUBIBUS_COLD"):
         return None
+    linux.give_memory_back()
     try:
         for name in MODULES:
             importlib.import_module(name)

@@ -262,9 +262,9 @@ def query(job: Job, fds: list[int]) -> int:
 JOBS: dict[str, Callable[[Job, list[int]], int]] = {"start": start, "attach": attach, "query": query}
 
 
-def run(job: Job, fds: list[int]) -> None:
+def run(job: Job, fds: list[int], handled: list[int]) -> None:
     """The child of one job. It keeps no descriptor but those of the job."""
-    plain_signals()
+    plain_signals(handled)
     low = 3
     for kept in sorted(fds):
         os.closerange(low, kept)
@@ -291,14 +291,28 @@ def be_ordinary() -> None:
         pass
 
 
-def plain_signals() -> None:
-    """What is ignored here would be ignored by an init or a command as well, and a shell could not even trap it."""
+def signals_with_handlers() -> list[int]:
+    """Those that this process ignores or handles."""
+    found = []
     for number in range(1, signal.NSIG):
         try:
             if signal.getsignal(number) not in (None, signal.SIG_DFL):
-                signal.signal(number, signal.SIG_DFL)
+                found.append(number)
         except (OSError, ValueError):
             continue
+    return found
+
+
+def plain_signals(handled: list[int]) -> None:
+    """What is ignored here would be ignored by an init or a command as well, and a shell could not even trap it.
+
+    `handled` was found before the fork: each page that a child touches is one that its monitor no longer shares.
+    """
+    for number in handled:
+        try:  # noqa: SIM105
+            signal.signal(number, signal.SIG_DFL)
+        except (OSError, ValueError):
+            pass
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
@@ -354,6 +368,7 @@ def main() -> None:
     os.environ["PATH"] = SAFE_PATH
     be_ordinary()
     signal.signal(signal.SIGCHLD, reap)
+    handled = signals_with_handlers()
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -362,9 +377,10 @@ def main() -> None:
             data, fds = receive(channel)
         except (EOFError, ConnectionError):
             return
+        job = marshal.loads(data)
         if os.fork() == 0:
             channel.close()
-            run(marshal.loads(data), fds)
+            run(job, fds, handled)
         for fd in fds:
             os.close(fd)
 
