@@ -70,3 +70,13 @@ def test_a_kernel_parameter_that_is_none_fails_the_start_and_leaves_nothing(worl
     refusal = world.api.refusal("PUT", f"/1.0/instances/{name}/state", {"action": "start"})
     assert refusal.status == 400
     assert world.api.get(f"/1.0/instances/{name}")["status"] == "Stopped"
+
+
+def test_a_raw_policy_is_the_whole_policy(world: World) -> None:
+    policy = "2\ndenylist\n[all]\nsethostname errno 1\n"
+    name = world.instance(start=True, config={"raw.seccomp": policy})
+    assert "not permitted" in world.run(name, *SET_NAME).stderr
+    for key in ("deny", "allow", "deny_default", "blacklist_compat"):
+        config = {f"security.syscalls.{key}": "true" if "_" in key else "mkdir errno 1"}
+        refusal = world.api.refusal("PATCH", f"/1.0/instances/{name}", {"config": config})
+        assert "raw.seccomp is mutually exclusive with security.syscalls*" in refusal.text

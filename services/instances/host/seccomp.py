@@ -8,6 +8,16 @@ from services.instances.host.idmap import TRUE
 from services.instances.host.interception import rules
 
 PREFIX = "security.syscalls."
+LISTS = (
+    "allow",
+    "deny",
+    "deny_default",
+    "deny_compat",
+    "whitelist",
+    "blacklist",
+    "blacklist_default",
+    "blacklist_compat",
+)
 FALSE = ("false", "0", "no", "off")
 DEFAULT = """\
 [all]
@@ -64,6 +74,8 @@ def policy(config: Mapping[str, str], architecture: str = "x86_64") -> str | Non
     """The text of the policy; None when nothing is to be filtered. Raises ValueError for keys that exclude each other."""
     whole = config.get("raw.seccomp", "")
     if whole:
+        if _is_set(config, *LISTS):
+            raise ValueError("raw.seccomp is mutually exclusive with security.syscalls*")
         return whole.rstrip("\n") + "\n"
     allow, deny = _either(config, "allow", "whitelist"), _either(config, "deny", "blacklist")
     default = _either(config, "deny_default", "blacklist_default").lower() not in FALSE

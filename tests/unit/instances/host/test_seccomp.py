@@ -43,7 +43,7 @@ def test_keys_that_exclude_each_other() -> None:
 
 
 def test_a_raw_policy_is_the_whole_of_it() -> None:
-    assert (
-        policy({"raw.seccomp": "2\nallowlist\n[all]\nread", "security.syscalls.deny": "x"})
-        == "2\nallowlist\n[all]\nread\n"
-    )
+    assert policy({"raw.seccomp": "2\nallowlist\n[all]\nread"}) == "2\nallowlist\n[all]\nread\n"
+    for name in ("allow", "deny", "deny_default", "blacklist_compat", "whitelist"):
+        with pytest.raises(ValueError, match=r"raw\.seccomp is mutually exclusive with security\.syscalls\*"):
+            policy({"raw.seccomp": "2\nallowlist\n[all]\nread", f"security.syscalls.{name}": "x"})
