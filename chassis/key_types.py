@@ -112,6 +112,18 @@ def Or(*types: Type[Any]) -> Type[Any]:
     return Type(" or ".join(dict.fromkeys(type_.name for type_ in types)), check, types[0].zero)
 
 
+def NotYet(type_: Type[T], *allowed: str) -> Type[T]:
+    """A key whose effect does not exist yet: a wrong value is told as ever, a right one is refused, but for those that change nothing."""
+
+    def check(text: str) -> T:
+        value = type_.parse(text)
+        if text.lower() not in allowed:
+            raise ValueError("Not supported by this server yet")
+        return value
+
+    return Type(type_.name, check, type_.zero)
+
+
 def Pattern(pattern: str, reason: str, name: str = "string") -> Type[str]:
     """A text that matches the whole pattern; `reason` may contain {value} (quoted)."""
     compiled = re.compile(pattern)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -79,3 +81,43 @@ def test_an_optional_disk_may_be_missing_and_another_may_not(world: World, share
     refusal = world.api.refusal("PATCH", f"/1.0/instances/{name}", {"devices": {"other": {**disk(gone), "path": "/x"}}})
     assert f'Missing source path "{gone}"' in refusal.text
     assert "other" not in world.api.get(f"/1.0/instances/{name}")["devices"]
+
+
+class Mounts:
+    """Mounts in the server's own namespace."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def run(self, *command: str) -> None:
+        pid = self.world.api.get("/1.0")["environment"]["server_pid"]
+        subprocess.run(["nsenter", "-t", str(pid), "-m", "--", *command], check=True)
+
+    def tmpfs(self, folder: Path, how: str) -> None:
+        folder.mkdir(exist_ok=True)
+        self.run("mount", "-t", "tmpfs", "-o", "mode=755", "inner", str(folder))
+        self.world.finally_do(partial(self.run, "umount", "-l", str(folder)))
+        self.run("mount", f"--make-{how}", str(folder))
+
+
+def test_mounts_below_the_source_come_along_if_asked_for(world: World, share: Path) -> None:
+    mounts = Mounts(world)
+    mounts.tmpfs(share / "inner", "private")
+    mounts.run("touch", str(share / "inner" / "deep"))
+    devices = {"a": disk(share, recursive="true"), "b": {**disk(share), "path": "/mnt/flat"}}
+    name = world.instance(start=True, devices=devices)
+    assert world.run(name, "ls", "/mnt/share/inner/deep").code == 0
+    assert world.run(name, "ls", "/mnt/flat/inner/deep").code != 0
+
+
+@pytest.mark.extension("disk_propagation")
+def test_later_mounts_spread_into_the_instance_if_asked_for(world: World, share: Path) -> None:
+    mounts = Mounts(world)
+    mounts.tmpfs(share, "shared")
+    mounts.run("mkdir", str(share / "inner"))
+    devices = {"a": disk(share, propagation="slave"), "b": {**disk(share, propagation="private"), "path": "/mnt/b"}}
+    name = world.instance(start=True, devices=devices)
+    mounts.tmpfs(share / "inner", "private")
+    mounts.run("touch", str(share / "inner" / "deep"))
+    assert world.run(name, "ls", "/mnt/share/inner/deep").code == 0
+    assert world.run(name, "ls", "/mnt/b/inner/deep").code != 0

@@ -115,3 +115,16 @@ def test_a_new_map_waits_for_the_next_start(world: World) -> None:
 
     assert uid_map(world, name) == coming == stored(world, name, "idmap.current")
     assert world.shell(name, "stat -c %u /bin/busybox") == "0"
+
+
+@pytest.mark.differs("stores the map, and the next start maps the files by it")
+def test_a_client_sets_no_id_map(world: World) -> None:
+    name = world.instance(start=True)
+    path = f"/1.0/instances/{name}"
+    config = world.api.get(path)["config"]
+    own = {key: text for key, text in config.items() if "idmap" in key}
+    evil = '[{"Isuid":true,"Isgid":true,"Hostid":0,"Nsid":0,"Maprange":65536}]'
+    world.api.patch(path, {"config": dict.fromkeys(own, evil)})
+    assert {key: text for key, text in world.api.get(path)["config"].items() if "idmap" in key} == own
+    made = world.instance(config={"volatile.idmap.current": evil, "volatile.idmap.next": "garbage"})
+    assert evil not in world.api.get(f"/1.0/instances/{made}")["config"].values()

@@ -101,3 +101,50 @@ def test_a_kernel_limit_that_is_no_number_is_refused(world: World) -> None:
     assert "nofile" in refusal.text
     assert "bogus" in refusal.text
     assert "limits.kernel.nofile" not in world.api.get(f"/1.0/instances/{name}")["config"]
+
+
+# As /proc/PID/limits calls them. Left out are those that only a host with CAP_SYS_RESOURCE may give (nice, rtprio): they begin at 0.
+RLIMITS = {
+    "as": ("Max address space", 4_000_000_000),
+    "core": ("Max core file size", 1000),
+    "cpu": ("Max cpu time", 3001),
+    "data": ("Max data size", 3_000_000_000),
+    "fsize": ("Max file size", 100_000_000),
+    "locks": ("Max file locks", 301),
+    "memlock": ("Max locked memory", 32_768),
+    "msgqueue": ("Max msgqueue size", 409_600),
+    "nofile": ("Max open files", 900),
+    "nproc": ("Max processes", 901),
+    "rss": ("Max resident set", 200_000_000),
+    "rttime": ("Max realtime timeout", 1_000_001),
+    "sigpending": ("Max pending signals", 902),
+    "stack": ("Max stack size", 4_194_304),
+}
+
+
+@pytest.mark.extension("kernel_limits")
+def test_every_kernel_limit_reaches_init(world: World) -> None:
+    config = {f"limits.kernel.{name}": str(value) for name, (_, value) in RLIMITS.items()}
+    name = world.instance(start=True, config=config)
+    lines = Path(f"/proc/{world.pid(name)}/limits").read_text().splitlines()
+    for text, value in RLIMITS.values():
+        line = next(line for line in lines if line.startswith(text))
+        assert line.removeprefix(text).split()[:2] == [str(value)] * 2, line
+
+
+def test_the_priority_of_cpu_time_lowers_the_share(world: World) -> None:
+    name = world.instance(start=True, config={"limits.cpu.allowance": "50%", "limits.cpu.priority": "4"})
+    assert in_kernel(world, name, "cpu", "cpu.shares", "cpu.weight") in ("506", "44")
+
+
+def test_a_soft_limit_of_memory_holds_only_under_pressure(world: World) -> None:
+    name = world.instance(start=True, config={"limits.memory": "48MiB", "limits.memory.enforce": "soft"})
+    assert in_kernel(world, name, "memory", "memory.soft_limit_in_bytes", "memory.high") == str(48 << 20)
+    assert memory(world, name) == "max" or int(memory(world, name)) > 1 << 40
+    assert world.run(name, "dd", "if=/dev/zero", "of=/dev/null", "bs=96M", "count=1").code == 0
+
+
+@pytest.mark.skipif(not Path("/sys/fs/cgroup/memory").is_dir(), reason="cgroup 2 knows no swappiness")
+def test_the_priority_of_swap_is_the_kernels_swappiness(world: World) -> None:
+    name = world.instance(start=True, config={"limits.memory": "64MiB", "limits.memory.swap.priority": "3"})
+    assert in_kernel(world, name, "memory", "memory.swappiness", "") == "67"

@@ -127,3 +127,11 @@ def test_changes_of_metadata_and_templates_are_events(world: World) -> None:
         "instance-metadata-template-created",
         "instance-metadata-template-deleted",
     ]
+
+
+@pytest.mark.parametrize("key", ["cloud-init.user-data", "cloud-init.vendor-data", "cloud-init.network-config"])
+def test_what_cloud_init_is_to_read_comes_by_way_of_a_template(world: World, key: str) -> None:
+    name = world.instance(config={key: "#cloud-config\nhostname: x\n"})
+    with_template(world, name, RULE, f"{{{{ config_get('{key}', '') }}}}".encode())
+    world.start(name)
+    assert world.pull(name, "/etc/t.txt").decode().strip() == "#cloud-config\nhostname: x"

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from chassis.errors import BadRequest
-from chassis.key_types import AbsolutePath, Bool, Enum, Size, Str
+from chassis.key_types import AbsolutePath, Bool, Enum, NotYet, Size, Str
 from chassis.keys import Config, Key, Schema
 from services.instances.devices.device import Attached, Inert, Owner, Texts
 from services.instances.expansion import is_root_disk
 from services.instances.host import spec
 from services.instances.host.spec import MountSpec
-from services.instances.keys.texts import NotYet, Priority
+from services.instances.keys.texts import Priority
 from services.instances.neighbours import VolumeId
 
 if TYPE_CHECKING:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from chassis.key_types import Bool, Cron, Enum, Expiry, Int, Str
+from chassis.key_types import Bool, Cron, Enum, Expiry, Int, NotYet, Str
 from chassis.keys import Key
-from services.instances.keys.texts import NotYet
 
 AUTOSTART = Key("boot.autostart", Bool, doc="Start with the host; unset: as it was when the host went down")
 AUTOSTART_DELAY = Key(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from chassis.key_types import Bool, Str, Uint32
+from chassis.key_types import Bool, NotYet, Str, Uint32
 from chassis.keys import Key
-from services.instances.keys.texts import NotYet, OneLine, RawLxc
+from services.instances.keys.texts import OneLine, RawLxc
 
 ENVIRONMENT = Key("environment.*", OneLine, doc="Environment variable of its init and of commands run in it")
 USER = Key("user.*", Str, doc="Free, for templates and for clients")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from chassis.key_types import Bool, Enum, Int, Size, Str
+from chassis.key_types import Bool, Enum, Int, NotYet, Size, Str
 from chassis.keys import Key
-from services.instances.keys.texts import Allowance, CpuLimit, Memory, NotYet, OneLine, Priority, ResourceLimit
+from services.instances.keys.texts import Allowance, CpuLimit, Memory, OneLine, Priority, ResourceLimit
 
 CPU = Key("limits.cpu", CpuLimit, doc='Number of CPUs, or the set to run on ("0-1,3")')
 CPU_ALLOWANCE = Key(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from chassis.key_types import Bool, Str, Uint32
+from chassis.key_types import Bool, NotYet, Str, Uint32
 from chassis.keys import Key
-from services.instances.keys.texts import NotYet
 
 PRIVILEGED = Key("security.privileged", Bool, live=False, doc="Run with the host's ids")
 NESTING = Key("security.nesting", Bool, doc="Allow containers inside")

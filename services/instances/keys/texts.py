@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 import uuid
-from typing import TypeVar
 
 from chassis import units
 from chassis.key_types import Int, Type, quote
 
-T = TypeVar("T")
 MOST_CPUS = 65536  # more than any kernel has; a set is written out
 CPU_CHARACTERS = re.compile(r"[-,0-9]*")
 
@@ -103,18 +101,6 @@ def _resource_limit(text: str) -> str:
     if not re.fullmatch(f"{number}(?::{number})?", text):
         raise ValueError(f"Invalid value for a kernel limit {quote(text)}")
     return text
-
-
-def NotYet(type_: Type[T], *allowed: str) -> Type[T]:
-    """A key whose effect does not exist yet: a wrong value is told as ever, a right one is refused, but for those that change nothing."""
-
-    def check(text: str) -> T:
-        value = type_.parse(text)
-        if text.lower() not in allowed:
-            raise ValueError("Not supported by this server yet")
-        return value
-
-    return Type(type_.name, check, type_.zero)
 
 
 CpuLimit: Type[set[int] | int] = Type("number or set of CPUs", cpu_set, 0)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from chassis.errors import Internal
-from chassis.key_types import Bool, Enum, Expiry, Size, Str
+from chassis.key_types import Bool, Enum, Expiry, NotYet, Size, Str
 from chassis.keys import Config, Key, Schema
 from services.storage.drivers.cron import VOLUME_CRON
 
@@ -28,14 +28,19 @@ BWLIMIT = Key(
 )
 COMPRESSION = Key(
     "rsync.compression",
-    Bool,
+    NotYet(Bool, "true", "1", "yes", "on"),
     default="true",
     since="storage_rsync_compression",
-    doc="Whether rsync compresses between machines",
+    doc="Whether rsync compresses between machines (volumes go to no other machine yet: only true is taken)",
 )
 USER = Key("user.*", Str, doc="Free for users")
 
-SIZE = Key("size", Size, since="storage", doc="Limit of the volume")
+SIZE = Key(
+    "size",
+    Size,
+    since="storage",
+    doc="Limit of the volume. A dir pool keeps it and cannot enforce it, as LXD where the file system has no project quotas",
+)
 SECURITY_SHIFTED = Key(
     "security.shifted", Bool, since="storage_shifted", doc="Owners stay unshifted, several id maps may use it"
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from chassis import errors
-from services.storage.drivers import VolumeName
+from services.storage.drivers import VolumeName, driver_named
 from services.storage.drivers.btrfs import plan as btrfs
 from services.storage.drivers.dir import plan as dir_plan
 from services.storage.drivers.keys import volume_defaults
@@ -117,3 +117,9 @@ def test_pool_names(name: str, text: str) -> None:
 
 def test_defaults_of_new_volumes() -> None:
     assert volume_defaults({"volume.size": "1GiB", "size": "9GiB", "volume.user.x": ""}) == {"size": "1GiB"}
+
+
+def test_what_rsync_does_between_machines_is_no_choice_yet() -> None:
+    driver_named("dir").pool_keys.validate({"rsync.compression": "true"})
+    with pytest.raises(errors.Internal, match="Not supported by this server yet"):
+        driver_named("dir").pool_keys.validate({"rsync.compression": "false"})
