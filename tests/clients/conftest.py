@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.conformance.conftest import api, ground, reaper, stage, world
+from tests.conformance.conftest import api, ground, https_port, reaper, stage, world
 
-__all__ = ["api", "ground", "reaper", "stage", "world"]
+__all__ = ["api", "ground", "https_port", "reaper", "stage", "world"]
