@@ -232,7 +232,9 @@ class Bus:
         nc = self.nats
         if len(messages) == 1:
             return await self._append_last(messages[0], messages[0].guarded)
-        messages = with_rest(messages)
+        messages, note = with_rest(messages)
+        if note is not None:
+            await self._append_last(note, note.guarded)
         final = messages[-1]
         batch = uuid.uuid4().hex
         for number, message in enumerate(messages[:-1], 1):

@@ -20,18 +20,18 @@ from chassis.operations import SUCCESS, requestor_of
 from chassis.store import Change, Versioned
 from gen.nubibus.instances.v1 import profile_pb2
 from gen.nubibus.rest.v1 import rest_pb2
-from rows.instance import INSTANCE
 from rows.profile import PROFILE, Profile
 from services.instances import allowed, keys, names, rules
 from services.instances import change as changes
 from services.instances.body import ProfileBody, given, read, set_keys
 from services.instances.expansion import Expanded, expand, root_disk
-from services.instances.occurrences import of_profile
+from services.instances.occurrences import of_instance, of_profile
 from services.instances.parts import Parts
 from services.instances.projects import DEFAULT
 from services.instances.roster import Member
-from services.instances.sagas import reach
+from services.instances.sagas import reach, rename_profile
 
+BREATH = 32  # instances that are looked at in one turn
 log = structlog.get_logger()
 
 TRIES = 5
@@ -72,16 +72,20 @@ class Profiles:
             raise NotFound("Profile not found")
         return row
 
+    def _free(self, project: str, name: str) -> Versioned[Profile]:
+        """The profile, to be changed: nobody may be renaming it."""
+        row = self._one(project, name)
+        self.parts.sagas.operations.refuse_busy(rename_profile.locks(row.value.project, name))
+        return row
+
     def describe(self, profile: Profile) -> dict[str, Any]:
-        users = self.roster.using_profile(profile.project, profile.name)
+        users = self.roster.users_of(profile.project, profile.name)
         return {
             "config": dict(sorted(profile.config.items())),
             "description": profile.description,
             "devices": profile.devices,
             "name": profile.name,
-            "used_by": references.visible(
-                names.instance_url(member.value.project, member.value.name) for member in users
-            ),
+            "used_by": references.visible(names.instance_url(*user) for user in users),
         }
 
     async def List(self, request: profile_pb2.ListProfilesRequest, call: Call) -> AsyncIterator[rest_pb2.Chunk]:
@@ -148,7 +152,7 @@ class Profiles:
         raise AssertionError("unreachable")
 
     def _asked(self, request: profile_pb2.PutProfileRequest) -> tuple[Versioned[Profile], ProfileBody]:
-        row = self._one(request.project, request.name)
+        row = self._free(request.project, request.name)
         documents.check_if_match(request.if_match, documents.etag_of(editable(row.value)))
         return row, read(request.body, ProfileBody)
 
@@ -157,19 +161,19 @@ class Profiles:
             check(new)
         except BadRequest as fault:
             raise Internal(fault.text) from None
-        users = [
-            (member, self._expanded_with(member, new)) for member in self.roster.using_profile(new.project, new.name)
-        ]
+        users = [(member, self._expanded_with(member, new)) async for member in self._users(new)]
         _refuse_rootless(users)
         await self._check_users(new, users)
         put = Change().put(PROFILE, new, expect=row.revision)
         self._take_room(put, users)
-        put.event(
-            of_profile("profile-updated", new.project, new.name, requestor=requestor_of(), location=self.parts.member)
-        )
-        running = [(member, expanded) for member, expanded in users if changes.needs_host(self.parts, member, expanded)]
-        revision = await self._follow(put, running) if running else await self.parts.store.commit(put)
-        return documents.empty(revision=revision)
+        return documents.empty(revision=await self._follow(put, row.value, new, users))
+
+    async def _users(self, profile: Profile) -> AsyncIterator[Member]:
+        """The instances that use it. With thousands of them, others get their turn in between."""
+        for number, member in enumerate(self.roster.using_profile(profile.project, profile.name)):
+            if not number % BREATH:
+                await asyncio.sleep(0)
+            yield member
 
     def _expanded_with(self, member: Member, new: Profile) -> Expanded:
         """What the instance will be when the profile is this."""
@@ -182,7 +186,9 @@ class Profiles:
     async def _check_users(self, new: Profile, users: list[tuple[Member, Expanded]]) -> None:
         """It, and what its instances become, against their projects; its devices against this server, once for all who use it."""
         allowed.check_profile(self.parts, new.project, new.name, new.config, new.devices)
-        for member, expanded in users:
+        for number, (member, expanded) in enumerate(users):
+            if not number % BREATH:
+                await asyncio.sleep(0)
             allowed.check(self.parts, member.value.project, [allowed.held(member.value, expanded)], allowed.PROFILE)
         if users and new.devices:
             member, expanded = users[0]
@@ -197,14 +203,23 @@ class Profiles:
             held = [allowed.held(member.value, new) for member, new in users if member.value.project == project]
             self.roster.room.take(put, project, allowed.PROFILE, held)
 
-    async def _follow(self, put: Change, users: list[tuple[Member, Expanded]]) -> int:
-        """Write the profile and change what runs, as one operation. LXD tells of those that failed and so do we."""
-        plans: list[dict[str, Any]] = [
-            {"project": member.value.project, "name": member.value.name, "plan": changes.plan(member, None, expanded)}
-            for member, expanded in users
-        ]
+    async def _follow(self, put: Change, before: Profile, after: Profile, users: list[tuple[Member, Expanded]]) -> int:
+        """Write the profile and tell of all that follow it; as one operation when something runs that must change, or many
+        follow. LXD tells of those that failed and so do we."""
+        told: list[tuple[str, str]] = []
+        reached: list[tuple[str, str]] = []
+        for member, expanded in users:
+            place = reached if changes.needs_host(self.parts, member, expanded) else told
+            place.append((member.value.project, member.value.name))
+        by, location = requestor_of(), self.parts.member
+        if not reached and len(told) <= reach.AT_ONCE:
+            for project, name in told:
+                put.event(of_instance("instance-updated", project, name, requestor=by, location=location))
+            put.event(of_profile("profile-updated", after.project, after.name, requestor=by, location=location))
+            return await self.parts.store.commit(put)
         sagas = self.parts.sagas
-        accepted = await sagas.accept(reach.SAGA, {"plans": plans}, project=plans[0]["project"], change=put, waited="")
+        arguments = reach.arguments(before, after, reached=reached, told=told)
+        accepted = await sagas.accept(reach.SAGA, arguments, project=users[0][0].value.project, change=put, waited="")
         ended = await sagas.operations.wait(accepted.id)
         if ended.status_code != SUCCESS:
             raise Internal(ended.err)
@@ -215,33 +230,38 @@ class Profiles:
             raise Forbidden('The "default" profile cannot be renamed')
         body: ProfileBody = read(request.body, ProfileBody)
         new_name = names.profile_name(body.name)
-        row = self._one(request.project, request.name)
+        row = self._free(request.project, request.name)
         if self.roster.profiles.get(row.value.project, new_name) is not None:
             raise Internal(f'Name "{new_name}" already in use')
+        project, old = row.value.project, row.value.name
+        if len(self.roster.users_of(project, old)) > rename_profile.AT_ONCE:
+            return await self._rename_slowly(project, old, new_name)
         put = Change().delete(PROFILE, row.key, expect=row.revision)
         put.put(PROFILE, msgspec.structs.replace(row.value, name=new_name), expect=0)
-        for member in self.roster.using_profile(row.value.project, row.value.name):
-            profiles = tuple(new_name if name == row.value.name else name for name in member.value.profiles)
-            put.put(INSTANCE, msgspec.structs.replace(member.value, profiles=profiles), expect=member.row.revision)
-        context = {"old_name": row.value.name}
+        rename_profile.moved(put, self.roster, project, old, new_name)
+        by, location = requestor_of(), self.parts.member
         put.event(
-            of_profile(
-                "profile-renamed",
-                row.value.project,
-                new_name,
-                requestor=requestor_of(),
-                context=context,
-                location=self.parts.member,
-            )
+            of_profile("profile-renamed", project, new_name, requestor=by, context={"old_name": old}, location=location)
         )
         revision = await self.parts.store.commit(put)
         return documents.empty(location=f"/1.0/profiles/{new_name}", revision=revision)
 
+    async def _rename_slowly(self, project: str, old: str, new: str) -> rest_pb2.Document:
+        sagas = self.parts.sagas
+        arguments = rename_profile.arguments(project, old, new)
+        locked = rename_profile.locks(project, old, new)
+        where = f"/1.0/profiles/{new}"
+        accepted = await sagas.accept(rename_profile.SAGA, arguments, project=project, locks=locked, waited=where)
+        ended = await sagas.operations.wait(accepted.id)
+        if ended.status_code != SUCCESS:
+            raise Internal(ended.err)
+        return documents.empty(location=where, revision=self.parts.store.revision)
+
     async def Delete(self, request: profile_pb2.ProfileRequest, call: Call) -> rest_pb2.Document:
         if request.name == DEFAULT:
             raise Forbidden('The "default" profile cannot be deleted')
-        row = self._one(request.project, request.name)
-        if next(self.roster.using_profile(row.value.project, row.value.name), None) is not None:
+        row = self._free(request.project, request.name)
+        if self.roster.users_of(row.value.project, row.value.name):
             raise Internal("Profile is currently in use")
         put = Change().delete(PROFILE, row.key, expect=row.revision)
         put.event(

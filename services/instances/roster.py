@@ -87,6 +87,10 @@ class Roster:
         for row in sorted(self.by_profile.select((project, name)), key=lambda row: row.key):
             yield self.member(row)
 
+    def users_of(self, project: str, name: str) -> list[tuple[str, str]]:
+        """(project, name) of the instances that use this profile of this project, without expanding any."""
+        return sorted((row.value.project, row.value.name) for row in self.by_profile.select((project, name)))
+
     def member(self, row: Versioned[Instance]) -> Member:
         profiles = self._rows_of(row.value.project, row.value.profiles)
         marks = (row.revision, *(profile.revision for profile in profiles))

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from chassis.errors import Internal
+from chassis.events import Requestor
 from chassis.saga import Context
 from chassis.store import Change
 from rows.instance import INSTANCE, Instance
@@ -49,13 +50,13 @@ def rewrite(ctx: Context, change: Change, **fields: Any) -> Instance | None:
 
 
 def tell(ctx: Context, change: Change, action: str, *, name: str = "", context: dict[str, Any] | None = None) -> None:
-    """The lifecycle event, in the change that ends the operation."""
+    """The lifecycle event, in the change that ends the operation. The argument `by`: for whom another saga asked for it."""
     change.event(
         of_instance(
             action,
             ctx.project,
             name or ctx.args["name"],
-            requestor=ctx.operation.requestor,
+            requestor=msgspec.convert(ctx.args.get("by"), Requestor | None) or ctx.operation.requestor,
             context=context,
             location=ctx.operation.location,
         )

@@ -164,7 +164,7 @@ def updated(ctx: Context, change: Change) -> None:
     if fields is not None:
         after = allowed.held(row, _expanded(_plan(ctx)["after"]))
         allowed.take(parts_of(ctx), change, ctx.project, [after], allowed.UPDATE)
-        tell(ctx, change, "instance-updated")
+    tell(ctx, change, "instance-updated")
 
 
 SAGA = Saga(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,15 @@ from chassis.saga import Saga
 from chassis.sagas import Sagas
 from chassis.store import Store
 from chassis.testing import virtual
+from chassis.testing.memory import Connection
 from chassis.testing.sagas import check_saga
+from rows.profile import Profile
 from services.instances.body import StateBody
 from services.instances.host.spec import Key
-from services.instances.sagas import bulk, hurry, reach, start, stop, update
+from services.instances.sagas import bulk, hurry, reach, rename_profile, start, stop, update
 from services.instances.sagas.subject import locks
 from tests.sagas.instances.test_instance_sagas import RUNNING, missing
-from tests.sagas.instances.world import DEVICES, FakeHost, InstanceWorld, instance
+from tests.sagas.instances.world import FakeHost, InstanceWorld, instance
 
 NAMES = ("c1", "c2")
 
@@ -70,22 +73,66 @@ async def test_bulk(tmp_path: Path) -> None:
 
 
 class ReachWorld(NestingWorld):
+    """c1 and c2 run and are reached; c3, which is no more, and c4 are told of."""
+
     others = (update.SAGA,)
+
+    def told(self) -> list[str]:
+        assert self.engine is not None
+        return events_of(self.engine.operations.store)
+
+
+def events_of(store: Store) -> list[str]:
+    """ "instance-updated c1" and so on, in order."""
+    log = store.log
+    assert isinstance(log, Connection)
+    events = [json.loads(each.data) for each in log._log.history if each.subject.startswith("event.lifecycle")]
+    return [f"{e['metadata']['action']} {e['metadata']['source'].rpartition('/')[2]}" for e in events]
 
 
 @pytest.mark.saga(reach.SAGA)
 async def test_reach(tmp_path: Path) -> None:
     def achieved(world: ReachWorld) -> list[str]:
         limited = {"limits.memory": "1GiB"}
+        told = world.told()
         return missing(
             limits=world.host.limits == {Key("default", name): limited for name in NAMES},
             once_each=world.operations(update.SAGA) == 2,
+            told=set(told) >= {f"instance-updated {name}" for name in ("c1", "c2", "c4")},
+            profile_last=told[-1:] == ["profile-updated default"] and told.count("profile-updated default") == 1,
         )
 
-    side = {"config": {}, "devices": DEVICES}
-    plan = {"row": None, "before": side, "after": {**side, "config": {"limits.memory": "1GiB"}}, "drawn": {}}
-    args = {"plans": [{"project": "default", "name": name, "plan": plan} for name in NAMES]}
+    before = Profile(project="default", name="default")
+    after = Profile(project="default", name="default", config={"limits.memory": "1GiB"})
+    users = [("default", name) for name in (*NAMES, "c3")]
+    args = reach.arguments(before, after, reached=users, told=[("default", "c4")])
     await check_saga(reach.SAGA, lambda: ReachWorld(tmp_path, args, achieved, running=True))
+
+
+class RenameProfileWorld(NestingWorld):
+    """c1 and c2 use the profile "default", which becomes "new"."""
+
+    def profiles(self) -> tuple[set[str], set[tuple[str, ...]]]:
+        """Those that there are, and what the instances name."""
+        roster = self.wiring.roster
+        return {row.value.name for row in roster.profiles.select()}, {
+            row.value.profiles for row in roster.rows.select()
+        }
+
+    def leftovers(self) -> list[str]:
+        found = self.profiles()
+        return [] if found == ({"default"}, {("default",)}) else [str(found)]
+
+
+@pytest.mark.saga(rename_profile.SAGA)
+async def test_rename_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rename_profile, "AT_ONCE", 1)
+
+    def achieved(world: RenameProfileWorld) -> list[str]:
+        return missing(moved=world.profiles() == ({"new"}, {("new",)}))
+
+    args = rename_profile.arguments("default", "default", "new")
+    await check_saga(rename_profile.SAGA, lambda: RenameProfileWorld(tmp_path, args, achieved))
 
 
 CLEAN = 5  # seconds (of virtual time) that the clean stop waits: longer than a service lets a step go on that is to end

@@ -22,16 +22,20 @@ from chassis.testing.nats import NatsServer
 class Thing(msgspec.Struct, frozen=True):
     name: str
     size: int
+    pad: str = ""
 
 
 THING = Kind("test_thing", Thing, ("name",))
 NAMES = "abcdef"
 
 
-def change(size: int) -> Change:
+SMALL, LARGE = 0, 20_000  # bytes of padding; what does not fit into a header is written down before
+
+
+def change(size: int, pad: int = SMALL) -> Change:
     made = Change()
     for name in NAMES:
-        made.put(THING, Thing(name, size), expect=None)
+        made.put(THING, Thing(name, size, "x" * pad), expect=None)
     return made.event(events.lifecycle("thing-updated", "/1.0/things"))
 
 
@@ -55,25 +59,46 @@ def cut(directory: Path, messages: int) -> None:
     shutil.rmtree(stream / "batches", ignore_errors=True)
 
 
+@pytest.mark.parametrize("pad", [SMALL, LARGE])
 @pytest.mark.parametrize("lost", range(1, len(NAMES) + 1))
-async def test_a_batch_whose_end_was_lost_is_completed(tmp_path: Path, lost: int) -> None:
+async def test_a_batch_whose_end_was_lost_is_completed(tmp_path: Path, lost: int, pad: int) -> None:
     async with NatsServer(tmp_path) as server:
         store = await server.store()
         await store.start()
         await store.commit(change(1))
-        await store.commit(change(2))
+        await store.commit(change(2, pad))
+        newest = (await store.log.stream())["state"]["last_seq"]  # type: ignore[attr-defined]
         await server.kill()
         cut(tmp_path, lost)
         await server.start()
         late = await server.store()
         mirror = late.mirror(THING)
         await late.start()
-        assert {row.value.size for row in mirror.select()} == {2}
+        assert {(row.value.size, len(row.value.pad)) for row in mirror.select()} == {(2, pad)}
         assert len(mirror) == len(NAMES)
-        assert (await late.log.stream())["state"]["last_seq"] == 2 * (len(NAMES) + 1)  # type: ignore[attr-defined]
-        await late.commit(change(3))
+        assert (await late.log.stream())["state"]["last_seq"] == newest  # type: ignore[attr-defined]
+        await late.commit(change(3, pad))
         assert {row.value.size for row in mirror.select()} == {3}
         await late.stop()
+        await store.stop()
+
+
+async def test_what_completes_a_large_batch_can_be_cut_short_too(tmp_path: Path) -> None:
+    async with NatsServer(tmp_path) as server:
+        store = await server.store()
+        await store.start()
+        await store.commit(change(2, LARGE))
+        for lost in (5, 3, 2):
+            await server.kill()
+            cut(tmp_path, lost)
+            await server.start()
+            late = await server.store()
+            mirror = late.mirror(THING)
+            await late.start()
+            assert {(row.value.name, row.value.size, len(row.value.pad)) for row in mirror.select()} == {
+                (name, 2, LARGE) for name in NAMES
+            }
+            await late.stop()
         await store.stop()
 
 
@@ -159,7 +184,7 @@ class FakeBus:
 
 
 def batch(written: int) -> list[Stored]:
-    messages = with_rest([Message(f"row.x.{n}", b"%d" % n, {"n": str(n)}) for n in range(4)])
+    messages, _ = with_rest([Message(f"row.x.{n}", b"%d" % n, {"n": str(n)}) for n in range(4)])
     found = []
     for number, message in enumerate(messages[:written], 1):
         headers = {**message.headers, "Nats-Batch-Id": "b", "Nats-Batch-Sequence": str(number)}
