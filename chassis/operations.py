@@ -220,13 +220,6 @@ class Operations:
             may_cancel=True,
         )
 
-    def by_secret(self, id: str, secret: str) -> str:
-        """The websocket of an operation that a secret opens ("0", "control"); NotFound if none does."""
-        for fd, expected in self.one(id).value.secrets.items():
-            if secrets.compare_digest(expected, secret):
-                return fd
-        raise NotFound("Operation not found")
-
     async def update(self, id: str, metadata: Mapping[str, Any]) -> int:
         """Lay `metadata` over what the operation has, durably, and tell it. Not for the operations of a running saga."""
         return await self._write(id, lambda o: msgspec.structs.replace(o, metadata={**(o.metadata or {}), **metadata}))

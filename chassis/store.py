@@ -22,7 +22,6 @@ from chassis.events import Event
 from chassis.failpoint import at_commit
 from chassis.kinds import AnyKind, Kind, Versioned, kind_name
 from chassis.log import (
-    HEADER_BACK,
     HEADER_BATCH,
     HEADER_LEFT,
     Following,
@@ -372,8 +371,3 @@ class Store:
             elif not waiter.done():
                 waiter.set_result(None)
         self._waiters = still
-
-
-def row_revision(sequence: int, headers: dict[str, str]) -> int:
-    """The revision of the last row of the change that an event belongs to."""
-    return sequence - int(headers.get(HEADER_BACK, "0"))

@@ -20,7 +20,6 @@ for _power, _letter in enumerate("kMGTPE", start=1):
 INT64 = 2**63 - 1
 QUANTITY = re.compile(r"([0-9]*)(.*)", re.DOTALL)
 EXPIRY = re.compile(r"([0-9]+)([MHdwmy])")
-CLOCK = re.compile(r"([0-9]+)(ms|s|m|h)?")
 
 
 def parse(text: str, suffixes: dict[str, int]) -> int:
@@ -62,24 +61,15 @@ def parse_share(text: str, total: int) -> int:
     return parse_bytes(text) if percent is None else total * percent // 100
 
 
-def _show(value: float, base: int, suffixes: tuple[str, ...], precision: int) -> str:
-    if value < base:
-        return f"{int(value)}B"
-    for suffix in suffixes:
-        value /= base
-        if value < base:
-            return f"{value:.{precision}f}{suffix}"
-    return f"{value:.{precision}f}{suffixes[-1]}"
-
-
-def show_bytes(value: int, precision: int = 2) -> str:
-    """In powers of 1000: 1500000 is "1.50MB"."""
-    return _show(value, 1000, ("kB", "MB", "GB", "TB", "PB", "EB"), precision)
-
-
-def show_bytes_iec(value: int, precision: int = 2) -> str:
+def show_bytes_iec(value: float, precision: int = 2) -> str:
     """In powers of 1024: 1572864 is "1.50MiB"."""
-    return _show(value, 1024, ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB"), precision)
+    if value < 1024:
+        return f"{int(value)}B"
+    for suffix in ("KiB", "MiB", "GiB", "TiB", "PiB"):
+        value /= 1024
+        if value < 1024:
+            return f"{value:.{precision}f}{suffix}"
+    return f"{value / 1024:.{precision}f}EiB"
 
 
 def parse_expiry(reference: datetime, text: str) -> datetime | None:
@@ -110,13 +100,3 @@ def _add_months(moment: datetime, months: int) -> datetime:
     month += 1
     overflow = max(0, moment.day - monthrange(year, month)[1])
     return moment.replace(year=year, month=month, day=moment.day - overflow) + timedelta(days=overflow)
-
-
-def parse_duration(text: str) -> timedelta:
-    """Of "30s", "5m", "100ms", "1h"; a bare number is seconds."""
-    match = CLOCK.fullmatch(text)
-    if match is None:
-        raise ValueError(f"Invalid duration: {text}")
-    number = int(match[1])
-    unit = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", None: "seconds"}[match[2]]
-    return timedelta(**{unit: number})

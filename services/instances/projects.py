@@ -29,9 +29,6 @@ class Projects:
         """The project whose profiles the instances of this one use."""
         return project if self.has(project, "profiles") else DEFAULT
 
-    def of_images(self, project: str) -> str:
-        return project if self.has(project, "images") else DEFAULT
-
 
 def url(path: str, project: str) -> str:
     """A path as LXD shows it: with the project unless it is the default one."""

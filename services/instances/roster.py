@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from chassis.errors import NotFound
 from chassis.store import Mirror, Store, Versioned
-from rows.control import SERVER_CONFIG, ServerConfig
 from rows.instance import INSTANCE, Instance
 from rows.profile import PROFILE, Profile
 from rows.room import Room
@@ -59,7 +58,6 @@ class Roster:
         self.rows: Mirror[Instance] = store.mirror(INSTANCE)
         self.profiles: Mirror[Profile] = store.mirror(PROFILE)
         self.pools: Mirror[Pool] = store.mirror(POOL)
-        self.server: Mirror[ServerConfig] = store.mirror(SERVER_CONFIG)
         self.by_profile = self.rows.index(
             "profile", lambda row: [(self.projects.of_profiles(row.project), name) for name in set(row.profiles)]
         )
@@ -118,11 +116,6 @@ class Roster:
     def pool(self, name: str) -> Pool | None:
         row = self.pools.get(name)
         return row.value if row else None
-
-    def server_key(self, name: str, default: str = "") -> str:
-        """A key of the server's configuration."""
-        row = self.server.get(CLUSTER)
-        return (row.value.config.get(name) if row else None) or default
 
     def _rows_of(self, project: str, names: tuple[str, ...]) -> list[Versioned[Profile]]:
         holder = self.projects.of_profiles(project)

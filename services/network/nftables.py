@@ -36,14 +36,6 @@ def library() -> ctypes.CDLL:
     return found
 
 
-def is_present() -> bool:
-    try:
-        library()
-    except OSError:
-        return False
-    return True
-
-
 def lacks() -> str:
     """Why no firewall can be made here, and what to do; "" if one can."""
     try:

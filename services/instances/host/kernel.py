@@ -38,15 +38,6 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
 
-def version_of_liblxc() -> str:
-    """ "" if it is not installed."""
-    with suppress(OSError, AttributeError):
-        library = ctypes.CDLL(LIBRARY)
-        library.lxc_get_version.restype = ctypes.c_char_p
-        return str(library.lxc_get_version().decode())
-    return ""
-
-
 def lxc_features() -> dict[str, str]:
     """By lxc_has_api_extension of the installed library."""
     try:

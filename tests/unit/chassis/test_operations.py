@@ -255,9 +255,6 @@ def test_a_websocket_operation_has_secrets_and_an_end() -> None:
             assert told["class"] == "websocket"
             secrets = told["metadata"]["fds"]
             assert sorted(secrets) == ["0", "control"]
-            assert operations.by_secret(accepted.id, secrets["control"]) == "control"
-            with pytest.raises(NotFound):
-                operations.by_secret(accepted.id, "wrong")
             await operations.end(accepted.id, metadata={"return": 0})
             await operations.end(accepted.id, err="too late")
             ended = operations.one(accepted.id).value

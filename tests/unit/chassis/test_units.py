@@ -83,20 +83,10 @@ def test_expiries_that_are_none(text: str) -> None:
 
 @given(st.integers(min_value=0, max_value=2**62))
 def test_what_is_shown_can_be_read(number: int) -> None:
-    assert units.show_bytes(number)[-1] == "B"
     assert units.show_bytes_iec(number)[-1] == "B"
     assert units.parse_bytes(f"{number}B") == number
 
 
 def test_texts() -> None:
-    assert units.show_bytes(1_500_000) == "1.50MB"
     assert units.show_bytes_iec(1_572_864) == "1.50MiB"
     assert units.show_bytes_iec(12) == "12B"
-
-
-def test_durations() -> None:
-    assert units.parse_duration("100ms") == timedelta(milliseconds=100)
-    assert units.parse_duration("5m") == timedelta(minutes=5)
-    assert units.parse_duration("30") == timedelta(seconds=30)
-    with pytest.raises(ValueError, match="Invalid duration"):
-        units.parse_duration("soon")
