@@ -50,6 +50,12 @@ class Clause:
         return isinstance(found, str) and self.pattern(found)
 
 
+def refuse_both(project: str, *, everywhere: bool) -> None:
+    """A list of all projects is of no one project. Raises BadRequest; the default one may have been filled in for the client."""
+    if everywhere and project not in ("", "default"):
+        raise errors.BadRequest("Cannot specify a project when requesting all projects")
+
+
 def matcher(value: str) -> Matcher:
     """How a text is compared: a regular expression without regard to case, of the whole text unless it has an anchor.
 

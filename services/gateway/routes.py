@@ -53,7 +53,8 @@ class Route:
 
     @property
     def names_project(self) -> bool:
-        return self.own is not None or "project" in self.fields
+        """Whether a caller must have rights for the project that is asked for. Operations are shown by their own projects."""
+        return self.websocket or "project" in self.fields
 
 
 @dataclass(slots=True)

@@ -62,6 +62,7 @@ class Instances:
     # Reading.
 
     async def List(self, request: instance_pb2.ListInstancesRequest, call: Call) -> AsyncIterator[rest_pb2.Chunk]:
+        listing.refuse_both(request.project, everywhere=request.all_projects)
         wanted = listing.parse_filter(request.filter)
         members = [
             member

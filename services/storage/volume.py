@@ -15,7 +15,7 @@ from chassis.documents import answer, check_if_match, document, empty, etag_of, 
 from chassis.events import lifecycle
 from chassis.key_types import quote
 from chassis.kinds import Versioned
-from chassis.listing import chunks, parse_filter, urls
+from chassis.listing import chunks, parse_filter, refuse_both, urls
 from chassis.operations import requestor_of
 from chassis.saga import Saga
 from chassis.sagas import Sagas
@@ -117,6 +117,7 @@ class Volumes(PlacedVolumes):
     async def _list(
         self, request: volume_pb2.ListVolumesRequest, types: tuple[str, ...]
     ) -> AsyncIterator[rest_pb2.Chunk]:
+        refuse_both(request.project, everywhere=request.all_projects)
         self.places.one(request.pool)
         wanted = parse_filter(request.filter)
         found = [row.value for type_ in types for row in self._of_type(request, type_)]

@@ -220,16 +220,13 @@ def drvinfo(driver: bytes, firmware: bytes) -> bytes:
 @pytest.mark.parametrize(("told", "version"), [(b"1.8-0", "1.8-0"), (b"N/A", None), (b"", None), (b"x" * 32, "x" * 32)])
 def test_a_card_tells_its_firmware(tree: Tree, told: bytes, version: str | None) -> None:
     nic(tree, "eth0", tree.pci("0000:00:05.0", "e1000e"))
-    asked: list[tuple[str, int]] = []
 
     def answer(link: str, command: bytes) -> bytes | None:
-        asked.append((link, struct.unpack_from("I", command)[0]))
-        return drvinfo(b"e1000e", told) if asked[-1][1] == 3 else None
+        return drvinfo(b"e1000e", told) if (link, struct.unpack_from("I", command)[0]) == ("eth0", 3) else None
 
     tree.machine.drivers = answer
     (shown,) = network.read(tree.machine)["cards"]
     assert shown.get("firmware_version") == version
-    assert ("eth0", 3) in asked
 
 
 @extension("resources_network_usb")
