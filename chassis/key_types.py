@@ -36,6 +36,7 @@ class Type(Generic[T]):
     name: str
     check: Callable[[str], T]
     zero: T
+    waits: bool = False  # what a value of it would do is not built yet
 
     def parse(self, text: str) -> T:
         return self.check(text)
@@ -121,7 +122,7 @@ def NotYet(type_: Type[T], *allowed: str) -> Type[T]:
             raise ValueError("Not supported by this server yet")
         return value
 
-    return Type(type_.name, check, type_.zero)
+    return Type(type_.name, check, type_.zero, waits=True)
 
 
 def Pattern(pattern: str, reason: str, name: str = "string") -> Type[str]:

@@ -131,9 +131,7 @@ ALLOWED_ORIGIN = ServerKey("core.https_allowed_origin", Str, doc="Access-Control
 TRUST_PASSWORD = ServerKey(
     "core.trust_password", Str, secret=True, doc="With it an untrusted client may add its certificate"
 )
-TOKEN_EXPIRY = ServerKey(
-    "core.remote_token_expiry", Expiry, since="remote_token_expiry", doc="How long a certificate token is good for"
-)
+TOKEN_EXPIRY = ServerKey("core.remote_token_expiry", Expiry, doc="How long a certificate token is good for")
 SHUTDOWN_TIMEOUT = ServerKey(
     "core.shutdown_timeout", Whole, default="5", doc="Minutes that running operations may take at the end"
 )

@@ -110,7 +110,7 @@ def test_mounts_below_the_source_come_along_if_asked_for(world: World, share: Pa
     assert world.run(name, "ls", "/mnt/flat/inner/deep").code != 0
 
 
-@pytest.mark.extension("disk_propagation")
+@pytest.mark.extension("container_mount_propagation")
 def test_later_mounts_spread_into_the_instance_if_asked_for(world: World, share: Path) -> None:
     mounts = Mounts(world)
     mounts.tmpfs(share, "shared")

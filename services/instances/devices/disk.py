@@ -31,7 +31,7 @@ SIZE = Key("size", Size, since="storage", doc="Size of the root disk")
 READONLY = Key("readonly", Bool, doc="Whether it may be written to")
 OPTIONAL = Key("optional", Bool, doc="Start without it when the source is missing")
 RECURSIVE = Key("recursive", Bool, doc="With what is mounted below the source")
-PROPAGATE = Key("propagation", Enum(*PROPAGATION), since="disk_propagation", doc="How mounts below spread")
+PROPAGATE = Key("propagation", Enum(*PROPAGATION), since="container_mount_propagation", doc="How mounts below spread")
 SHIFT = Key("shift", Bool, since="container_disk_shift", doc="Show the ids of the host's files as the instance's")
 SCHEMA = Schema(
     "disk",
@@ -39,7 +39,7 @@ SCHEMA = Schema(
         TYPE, PATH, SOURCE, POOL, SIZE, READONLY, OPTIONAL, RECURSIVE, PROPAGATE, SHIFT,
         Key("size.state", NotYet(Size), since="virtual_machines", doc="Size of the volume for a virtual machine's state"),
         Key("boot.priority", NotYet(Priority), doc="Boot order of a virtual machine"),
-        Key("raw.mount.options", NotYet(Str), since="disk_raw_mount_options", doc="Options of the mount"),
+        Key("raw.mount.options", NotYet(Str), since="container_raw_mount", doc="Options of the mount"),
         *(Key(f"limits.{name}", NotYet(Str), doc="I/O limit") for name in ("read", "write", "max")),
         Key("ceph.cluster_name", NotYet(Str), doc="Name of the Ceph cluster"),
         Key("ceph.user_name", NotYet(Str), doc="User of the Ceph cluster"),

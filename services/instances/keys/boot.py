@@ -20,7 +20,7 @@ SHUTDOWN_TIMEOUT = Key(
     doc="Seconds that a clean stop may take when the host goes down",
 )  # fmt: skip
 EVACUATE = Key(
-    "cluster.evacuate", NotYet(Enum("auto", "migrate", "live-migrate", "stop")), default="auto", since="clustering_evacuation_mode",
+    "cluster.evacuate", NotYet(Enum("auto", "migrate", "live-migrate", "stop")), default="auto", since="clustering_evacuation",
     doc="What becomes of the instance when its member is evacuated",
 )  # fmt: skip
 
