@@ -62,7 +62,10 @@ class Roster:
             "profile", lambda row: [(self.projects.of_profiles(row.project), name) for name in set(row.profiles)]
         )
         self._expanded: dict[tuple[str, ...], tuple[Marks, Expanded]] = {}
+        self._selected: dict[tuple[str, ...], list[Member]] = {}
         self.rows.watch(self._forget)
+        for mirror in (self.profiles, projects.rows):
+            mirror.watch(self._select_anew)
 
     def get(self, project: str, name: str) -> Member | None:
         row = self.rows.get(project, name)
@@ -76,9 +79,12 @@ class Roster:
         return found
 
     def select(self, *project: str) -> Iterator[Member]:
-        """All of a project, or all of them, by name."""
-        for row in sorted(self.rows.select(*project), key=lambda row: row.key):
-            yield self.member(row)
+        """All of a project, or all of them, by name. Kept until a row changes that they are made from."""
+        found = self._selected.get(project)
+        if found is None:
+            found = [self.member(row) for row in sorted(self.rows.select(*project), key=lambda row: row.key)]
+            self._selected[project] = found
+        yield from found
 
     def using_profile(self, project: str, name: str) -> Iterator[Member]:
         """The instances that use this profile of this project."""
@@ -122,5 +128,9 @@ class Roster:
         return [row for name in names if (row := self.profiles.get(holder, name)) is not None]
 
     def _forget(self, key: tuple[str, ...], _old: object, new: object) -> None:
+        self._selected.clear()
         if new is None:
             self._expanded.pop(key, None)
+
+    def _select_anew(self, _key: tuple[str, ...], _old: object, _new: object) -> None:
+        self._selected.clear()

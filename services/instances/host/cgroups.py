@@ -259,10 +259,14 @@ class Groups:
     def __init__(self, layout: Layout, name: str) -> None:
         self._layout = layout
         self._name = name
+        self._paths: dict[str, Path | None] = {}
 
     def path(self, controller: str) -> Path | None:
-        found = self._layout.get(controller)
-        return None if found is None else found.group(self._name)
+        """Kept: metrics ask for it a dozen times a container."""
+        if controller not in self._paths:
+            found = self._layout.get(controller)
+            self._paths[controller] = None if found is None else found.group(self._name)
+        return self._paths[controller]
 
     @cached_property
     def entrances(self) -> dict[str, str | list[str]]:

@@ -74,8 +74,9 @@ class Target:
 class Sampler(Generic[T]):
     """Readings by key, each kept for a moment."""
 
-    def __init__(self, read: Callable[[Target], T]) -> None:
+    def __init__(self, read: Callable[[Target], T], fresh: float = FRESH) -> None:
         self._read = read
+        self._fresh = fresh
         self._worker: Worker | None = None
         self._kept: dict[Key, tuple[float, int, T]] = {}
         self._turn = asyncio.Lock()
@@ -83,7 +84,7 @@ class Sampler(Generic[T]):
     async def take(self, targets: Sequence[Target]) -> dict[Key, T]:
         async with self._turn:
             now = time.monotonic()
-            oldest = now - FRESH if len(targets) > FEW else now
+            oldest = now - self._fresh if len(targets) > FEW else now
             wanted = [t for t in targets if not self._is_fresh(t, oldest)]
             if wanted:
                 if self._worker is None:
@@ -92,7 +93,7 @@ class Sampler(Generic[T]):
                 self._kept.update(found)
             kept = {t.key: self._kept[t.key][2] for t in targets if t.key in self._kept}
             if len(self._kept) > 2 * len(targets):
-                self._kept = {key: entry for key, entry in self._kept.items() if entry[0] >= now - FRESH}
+                self._kept = {key: entry for key, entry in self._kept.items() if entry[0] >= now - self._fresh}
             return kept
 
     def _is_fresh(self, target: Target, oldest: float) -> bool:
@@ -121,9 +122,9 @@ async def sample(
 
 
 async def metrics(containers: Containers, keys: Sequence[Key]) -> dict[Key, Metrics]:
-    """The numbers of each that runs."""
+    """The numbers of each that runs, now: who shares them among askers says for how long."""
     memory = containers.machine.memory
-    sampler = _metrics.setdefault(containers, Sampler(lambda target: metrics_of(target, memory)))
+    sampler = _metrics.setdefault(containers, Sampler(lambda target: metrics_of(target, memory), fresh=0.0))
     return await sampler.take(_targets(containers, keys))
 
 
@@ -177,6 +178,12 @@ def _network(init: Watched) -> tuple[list[Link], list[Address]]:
     return [], []
 
 
+def _links(init: Watched) -> list[Link]:
+    with suppress(OSError), inside(init), Route() as links:
+        return links.links()
+    return []
+
+
 def _interface(link: Link, addresses: list[Address]) -> dict[str, Any]:
     packets_in, packets_out, bytes_in, bytes_out, errors_in, errors_out, dropped_in, dropped_out = link.counters
     return {
@@ -206,13 +213,12 @@ def _interface(link: Link, addresses: list[Address]) -> dict[str, Any]:
 
 def metrics_of(target: Target, host_memory: int) -> Metrics:
     """Of one container."""
-    links, _ = _network(target.init)
     return Metrics(
         cpu=cpu_seconds(target.groups),
         memory=memory_metrics(target.groups, host_memory),
         disks=disk_metrics(target.groups),
         filesystems=file_systems(target.init),
-        networks={link.name: dict(zip(NETWORK, link.counters, strict=True)) for link in links},
+        networks={link.name: dict(zip(NETWORK, link.counters, strict=True)) for link in _links(target.init)},
         processes=max(0, target.groups.number("pids", "pids.current")),
     )
 
@@ -285,9 +291,12 @@ def file_systems(init: Watched) -> list[tuple[str, str, str, int, int, int]]:
             seen: set[str] = set()
             for line in _mounts(init.pid):
                 before, _, after = line.partition(" - ")
-                fields, (kind, source, *_) = before.split(), after.split()
+                kind, source, *_ = after.split()
+                if kind not in SHOWN_FILE_SYSTEMS:
+                    continue
+                fields = before.split()
                 point = fields[4].encode().decode("unicode_escape")
-                if kind not in SHOWN_FILE_SYSTEMS or (fields[2] in seen and point != "/"):
+                if fields[2] in seen and point != "/":
                     continue
                 with suppress(OSError):
                     found.append(_file_system(root, kind, source, point))
