@@ -17,7 +17,7 @@ MOVES = (b"\x48\xbf", b"\x48\xbe", b"\x48\xba", b"\x49\xba", b"\x49\xb8", b"\x49
 NUMBERS = {
     "write": 1, "mmap": 9, "mprotect": 10, "pread64": 17, "sched_setscheduler": 144, "chroot": 161, "mount": 165, "chdir": 80, "open": 2,
     "mknod": 133, "setxattr": 188, "lsetxattr": 189, "setuid": 105, "mknodat": 259, "unshare": 272, "pause": 34, "seccomp": 317,
-    "unlink": 87, "bpf": 321, "sched_getscheduler": 145,
+    "unlink": 87, "umount2": 166, "bpf": 321, "sched_getscheduler": 145,
 }  # fmt: skip
 FAIL = 17  # bytes of the tail in front of `fail`
 Call = Sequence[str | int | bytes]  # a name and its arguments

@@ -13,11 +13,12 @@ from services.instances.body import InstanceBody, given, set_keys
 from services.instances.devices import nic
 from services.instances.document import editable
 from services.instances.expansion import Expanded, changed_keys, compare, expand
+from services.instances.host.interception import settings
 from services.instances.keys import volatile
 from services.instances.parts import Parts
 from services.instances.roster import Member
 
-LIMITS = "limits."
+ON_HOST = ("limits.", f"{settings.PREFIX}.")  # keys whose change reaches a running instance on the host
 
 
 def replaced(instance: Instance, body: InstanceBody) -> Instance:
@@ -106,11 +107,11 @@ def needs_host(parts: Parts, old: Member, new: Expanded) -> bool:
     changes = compare(old.expanded.devices, new.devices)
     if parts.roster.live(old.value.project, old.value.name) is None:
         return any(rules.root_of({device: pair[1]}) for device, pair in changes.updated.items())
-    return bool(changes) or bool(changed_limits(old.expanded, new))
+    return bool(changes) or _reaches_host(old.expanded, new)
 
 
-def changed_limits(old: Expanded, new: Expanded) -> set[str]:
-    return {key for key in changed_keys(old.config, new.config) if key.startswith(LIMITS)}
+def _reaches_host(old: Expanded, new: Expanded) -> bool:
+    return any(key.startswith(ON_HOST) for key in changed_keys(old.config, new.config))
 
 
 def plan(old: Member, new: Instance | None, expanded: Expanded) -> dict[str, Any]:

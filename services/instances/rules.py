@@ -14,6 +14,7 @@ from services.instances.devices import type_of
 from services.instances.devices.device import Owner
 from services.instances.expansion import Devices, Expanded, is_root_disk, root_disk
 from services.instances.host import seccomp
+from services.instances.host.interception import settings
 from services.instances.keys import volatile
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def check_merged(config: Mapping[str, str]) -> None:
     """Keys of the merged configuration that exclude each other. Raises BadRequest."""
     try:
         seccomp.policy(config)
+        settings.of(config)
     except ValueError as error:
         raise BadRequest(str(error)) from None
 

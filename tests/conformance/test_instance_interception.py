@@ -6,11 +6,13 @@ import contextlib
 import errno
 import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conformance.client import Client, eventually
+from tests.conformance.host import host
 from tests.conformance.kernel import group_of
 from tests.conformance.servers import Server
 from tests.conformance.world import World, unique
@@ -19,6 +21,7 @@ from tests.programs import Call, program, requires_x86_64
 pytestmark = requires_x86_64
 
 PREFIX = "security.syscalls.intercept."
+HELPER = "its helper wants a capability that this machine's root has not"
 OPAQUE = b"trusted.overlay.opaque"
 
 
@@ -51,7 +54,7 @@ def test_an_overlay_can_be_made_opaque_with_the_key_alone(world: World) -> None:
 
 
 @pytest.mark.extension("container_syscall_intercept")
-@pytest.mark.differs("its helper wants a capability that this machine's root has not, and answers errno 5555")
+@pytest.mark.differs(f"{HELPER}, and answers errno 5555")
 @pytest.mark.parametrize("folder", ["/root", "/dev"])
 def test_harmless_devices_can_be_made_and_work_with_the_key_alone(world: World, folder: str) -> None:
     name, other = world.instance(start=True, config={f"{PREFIX}mknod": "true"}), world.instance(start=True)
@@ -92,8 +95,112 @@ def running(path: str) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("key", ["mknod", "setxattr", "sched_setscheduler"])
+@pytest.mark.parametrize("key", ["mknod", "setxattr", "sched_setscheduler", "mount", "mount.shift"])
 def test_a_switch_is_a_boolean(world: World, key: str) -> None:
     path = f"/1.0/instances/{world.instance()}"
     refusal = world.api.refusal("PATCH", path, {"config": {PREFIX + key: "maybe"}})
     assert (refusal.status, "Invalid value for a boolean" in refusal.text) == (500, True)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[str]:
+    """A loop device with an ext4 that holds a file."""
+    content, image = tmp_path / "content", tmp_path / "image"
+    content.mkdir()
+    (content / "file").write_text("text")
+    image.touch()
+    os.truncate(image, 16 << 20)
+    host("mkfs.ext4", "-q", "-d", str(content), str(image))
+    device = host("losetup", "-f", "--show", str(image)).strip()
+    yield device
+    host("losetup", "-d", device)
+
+
+READ_ONLY = 1
+
+
+def with_disk(world: World, server: Server, disk: str, **config: str) -> str:
+    """A running instance that has the device's node as /disk, its root's own, and a folder /mnt."""
+    name = world.instance(config={f"{PREFIX}{key.replace('__', '.')}": text for key, text in config.items()})
+    world.start(name)
+    rootfs = server.directory / "storage-pools" / world.ground.pool / "containers" / name / "rootfs"
+    os.mknod(rootfs / "disk", 0o60600, os.stat(disk).st_rdev)
+    owner = rootfs.stat()
+    os.chown(rootfs / "disk", owner.st_uid, owner.st_gid)
+    world.shell(name, "mkdir -p /mnt")
+    return name
+
+
+@pytest.mark.extension("container_syscall_intercept_mount")
+@pytest.mark.differs(HELPER)
+def test_an_allowed_file_system_can_be_mounted_with_the_key_alone(world: World, server: Server, disk: str) -> None:
+    name = with_disk(world, server, disk, mount="true", mount__allowed="ext4")
+    ext4 = ("mount", b"/disk", b"/mnt", b"ext4", READ_ONLY, 0)
+    assert outcome(world, name, ext4) == 0
+    assert world.shell(name, "cat /mnt/file; stat -c ' %u' /mnt/file").strip() == "text 65534"
+    assert " - ext4 /disk " in world.shell(name, "cat /proc/self/mountinfo")
+    world.shell(name, "umount /mnt")
+    assert outcome(world, name, ("mount", b"/disk", b"/mnt", b"xfs", READ_ONLY, 0)) == errno.EPERM
+
+    path = f"/1.0/instances/{name}"
+    world.api.patch(path, {"config": {f"{PREFIX}mount.shift": "true"}})
+    assert outcome(world, name, ext4) == 0
+    assert world.shell(name, "stat -c %u /mnt/file; umount /mnt").strip() == "0"
+    world.api.patch(path, {"config": {f"{PREFIX}mount.allowed": ""}})
+    assert outcome(world, name, ext4) == errno.EPERM
+    other = with_disk(world, server, disk)
+    assert outcome(world, other, ext4) == errno.EPERM
+
+
+@pytest.fixture
+def huge_pages() -> Iterator[None]:
+    """Two more of 2 MiB on the host."""
+    file = Path("/proc/sys/vm/nr_hugepages")
+    before = file.read_text()
+    file.write_text(str(int(before) + 2))
+    yield
+    file.write_text(before)
+
+
+def free_huge_pages() -> int:
+    return next(
+        int(line.split()[1]) for line in Path("/proc/meminfo").read_text().splitlines() if "HugePages_Free" in line
+    )
+
+
+@pytest.mark.extension("container_syscall_intercept_hugetlbfs")
+@pytest.mark.differs(HELPER)
+@pytest.mark.usefixtures("huge_pages")
+def test_huge_pages_can_be_had_with_the_key_alone(world: World) -> None:
+    name = world.instance(start=True, config={f"{PREFIX}mount": "true", f"{PREFIX}mount.allowed": "hugetlbfs"})
+    other = world.instance(start=True)
+    huge = ("mount", b"none", b"/mnt", b"hugetlbfs", 0, b"mode=0700")
+    for which in (name, other):
+        world.shell(which, "mkdir -p /mnt")
+    assert (outcome(world, name, huge), outcome(world, other, huge)) == (0, errno.EPERM)
+    root = os.stat(f"/proc/{world.pid(name)}").st_uid
+    assert f"uid={root},gid={root}" in world.shell(name, "grep ' /mnt ' /proc/self/mounts")
+    address, readable_writable, shared = 0x40000000, 3, 0x11
+    world.push(name, "/root/byte", b"x")
+    path = f"/root/{unique('maps')}"
+    uses = program(
+        ("open", b"/mnt/page", 0o102, 0o600),  # O_RDWR | O_CREAT
+        ("mmap", address, 2 << 20, readable_writable, shared, 3, 0),
+        ("open", b"/root/byte", 0),
+        ("pread64", 4, address, 1, 0),
+        ("pause",),
+    )
+    world.push(name, path, uses, X_LXD_mode="0755")
+    before = free_huge_pages()
+    world.shell(name, f"{path} >/dev/null 2>&1 </dev/null &")
+    eventually(lambda: free_huge_pages() == before - 1)
+    assert outcome(world, name, ("umount2", b"/mnt", 2)) == 0
+    assert outcome(world, name, ("mount", b"none", b"/mnt", b"hugetlbfs", 0, b"uid=-1")) == errno.EINVAL
+
+
+def test_a_file_system_is_mounted_by_the_kernel_or_by_a_program(world: World) -> None:
+    config = {f"{PREFIX}mount": "true", f"{PREFIX}mount.allowed": "ext4", f"{PREFIX}mount.fuse": "ext4=fuse2fs"}
+    refusal = world.api.refusal("PATCH", f"/1.0/instances/{world.instance()}", {"config": config})
+    assert refusal.status == 500
+    text = f"Filesystem ext4 cannot appear in {PREFIX}mount.allowed and {PREFIX}mount.fuse"
+    assert text in refusal.text

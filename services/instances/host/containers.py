@@ -18,7 +18,7 @@ from chassis.errors import Internal
 from services.instances.host import cgroups, hotplug, layout, lxcconfig, preparation, process, rootfs, takeover
 from services.instances.host.cgroups import Groups, Machine
 from services.instances.host.idmap import IdMap, idmap_of_process
-from services.instances.host.interception import rules
+from services.instances.host.interception import rules, settings
 from services.instances.host.interception.service import Interception
 from services.instances.host.places import Places
 from services.instances.host.process import Watched
@@ -54,7 +54,7 @@ class Containers:
         self.places = Places(directory, self.layout)
         self.directory = self.places.directory
         self.starter = starter
-        self.interception = Interception(directory)
+        self.interception = Interception(self.places.directory)
         self._on_exit = on_exit
         self._running: dict[Key, Running] = {}
         self._turns: dict[Key, asyncio.Lock] = {}
@@ -316,6 +316,8 @@ class Containers:
         before, after = (cgroups.plan(c, self.machine, n, complete=True) for c, n in ((old, bound), (new, cpus)))
         await asyncio.to_thread(found.groups.apply, cgroups.changed(before, after))
         found.cpus = frozenset(cpus or ())
+        if settings.of(old) != settings.of(new):
+            await asyncio.to_thread(settings.write, str(self.folder(key)), settings.of(new))
 
     # -- devices
 

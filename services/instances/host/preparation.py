@@ -19,7 +19,7 @@ from chassis.errors import Internal
 from services.instances.host import cgroups, lxcconfig, seccomp
 from services.instances.host.cgroups import Machine
 from services.instances.host.idmap import IdMap
-from services.instances.host.interception import rules
+from services.instances.host.interception import rules, settings
 from services.instances.host.interception.service import SOCKET
 from services.instances.host.lxcconfig import Host, Place
 from services.instances.host.places import Places
@@ -49,6 +49,8 @@ def prepare(places: Places, host: Host, machine: Machine, spec: Spec, cpus: set[
     names = places.payload(spec.key), places.monitor(spec.key), places.pivot
     notify = places.directory.parent / SOCKET if rules.intercepted(spec.config) else None
     place = Place(folder, *names, mapped, _filter(folder, spec), limits, notify)
+    if notify is not None:
+        settings.write(str(folder), settings.of(spec.config))
     spec = replace(spec, mounts=tuple(stage(folder, spec.mounts, spec.idmap)))
     text = lxcconfig.file_of(spec, place, host)
     _write(folder / lxcconfig.HOOK, lxcconfig.hook_of(place))

@@ -41,6 +41,7 @@ SYSCALL_SWITCHES = tuple(
     for name, since, doc in (
         ("mknod", "container_syscall_intercept", "Make harmless device nodes for it"),
         ("setxattr", "container_syscall_intercept", "Set trusted.overlay.opaque for it"),
+        ("mount", "container_syscall_intercept_mount", "Mount file systems for it"),
         (
             "sched_setscheduler",
             "container_syscall_intercept_sched_setscheduler",
@@ -52,8 +53,6 @@ SYSCALL_SWITCHES = tuple(
     for name, doc in (
         ("intercept.bpf", "Handle bpf on the host"),
         ("intercept.bpf.devices", "Allow device programs in the unified hierarchy"),
-        ("intercept.mount", "Handle mount on the host"),
-        ("intercept.mount.shift", "Shift what is mounted that way"),
     )
 )
 SYSCALL_FILTERS: tuple[Key[Any], ...] = (
@@ -76,15 +75,28 @@ SYSCALL_FILTERS: tuple[Key[Any], ...] = (
         )
     ),
 )
-SYSCALL_TEXTS = tuple(
-    Key(f"security.syscalls.{name}", NotYet(Str), live=False, doc=doc)
-    for name, doc in (
-        ("intercept.mount.allowed", "File systems that may be mounted"),
-        ("intercept.mount.fuse", "FUSE programs for file systems"),
-    )
+SYSCALL_MOUNTS: tuple[Key[Any], ...] = (
+    Key(
+        "security.syscalls.intercept.mount.allowed",
+        Str,
+        since="container_syscall_intercept_mount",
+        doc="File systems that are mounted for it, as ext4,xfs. What it then offers the host's kernel to read is its own",
+    ),
+    Key(
+        "security.syscalls.intercept.mount.shift",
+        Bool,
+        since="container_syscall_intercept_mount",
+        doc="Show the ids on what is mounted for it as its own",
+    ),
+    Key(
+        "security.syscalls.intercept.mount.fuse",
+        Str,
+        since="container_syscall_intercept_mount_fuse",
+        doc="FUSE programs of its own that mount file systems instead, as ext4=fuse2fs,ntfs=ntfs-3g",
+    ),
 )
 
 KEYS: tuple[Key[Any], ...] = (
     PRIVILEGED, NESTING, IDMAP_ISOLATED, IDMAP_SIZE, IDMAP_BASE, PROTECTION_DELETE, PROTECTION_SHIFT, DEVLXD, DEVLXD_IMAGES,
-    *SYSCALL_SWITCHES, *SYSCALL_FILTERS, *SYSCALL_TEXTS,
+    *SYSCALL_SWITCHES, *SYSCALL_FILTERS, *SYSCALL_MOUNTS,
 )  # fmt: skip

@@ -28,8 +28,10 @@ class Denied(Exception):
 
 
 class Caller:
-    def __init__(self, call: Notification, folder: int, memory: int, listener: int) -> None:
-        self.call, self.folder, self.memory, self.listener = call, folder, memory, listener
+    """`home` is the container's folder on this server."""
+
+    def __init__(self, call: Notification, home: str, folder: int, memory: int, listener: int) -> None:
+        self.call, self.home, self.folder, self.memory, self.listener = call, home, folder, memory, listener
 
     # -- registers and memory
 
@@ -105,19 +107,31 @@ class Caller:
             raise Denied from None
 
     @cached_property
-    def ids(self) -> tuple[list[range], list[range]]:
-        """The host's users and groups that the container has."""
-        return self._range("uid_map"), self._range("gid_map")
+    def idmap(self) -> dict[str, list[tuple[int, int, int]]]:
+        """The container's ids, users ("u") and groups ("g"): the first inside, the first of the host's, how many."""
+        found = {}
+        for kind, name in (("u", "uid_map"), ("g", "gid_map")):
+            with open(f"/proc/{self.call.init}/{name}", "rb") as lines:
+                found[kind] = [(int(ns), int(host), int(length)) for ns, host, length in map(bytes.split, lines)]
+        return found
 
-    def _range(self, name: str) -> list[range]:
-        with open(f"/proc/{self.call.init}/{name}", "rb") as lines:
-            found = [[int(word) for word in line.split()] for line in lines]
-        return [range(host, host + length) for _, host, length in found]
+    def to_host(self, kind: str, ident: int) -> int | None:
+        """The host's id behind one of the container's."""
+        return next((host + ident - ns for ns, host, n in self.idmap[kind] if ns <= ident < ns + n), None)
+
+    def to_container(self, kind: str, ident: int) -> int:
+        """The container's id of one of the host's. Raises Denied if it has none."""
+        found = next((ns + ident - host for ns, host, n in self.idmap[kind] if host <= ident < host + n), None)
+        if found is None:
+            raise Denied
+        return found
+
+    def _has(self, kind: str, ident: int) -> bool:
+        return any(host <= ident < host + length for _, host, length in self.idmap[kind])
 
     def owns(self, what: os.stat_result) -> bool:
         """Whether the container's root has a right to it at all: its owner and group are ids of the container."""
-        users, groups = self.ids
-        return any(what.st_uid in users_ for users_ in users) and any(what.st_gid in groups_ for groups_ in groups)
+        return self._has("u", what.st_uid) and self._has("g", what.st_gid)
 
     # -- place
 

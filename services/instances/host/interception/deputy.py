@@ -41,8 +41,8 @@ class Child:
 
 
 class Deputy:
-    def __init__(self, control: socket.socket, listener: socket.socket) -> None:
-        self.control, self.listener = control, listener
+    def __init__(self, control: socket.socket, listener: socket.socket, directory: str) -> None:
+        self.control, self.listener, self.directory = control, listener, directory
         self.is_needed = True  # whether it is to stay when no container is left
         self.is_relieved = False  # whether another has taken over
         self.poll = select.epoll()
@@ -155,7 +155,7 @@ class Deputy:
             self._answer(connection, call, LEFT)
             return
         if pid == 0:
-            self._be_child(Caller(call, *fds), do, theirs)
+            self._be_child(Caller(call, f"{self.directory}/{call.container}", *fds), do, theirs)
         os.close(theirs)
         _close(fds)
         self.children[ours] = Child(pid, ours, connection, call, time.monotonic() + DEADLINE)
@@ -242,8 +242,10 @@ def _close(fds: list[int]) -> None:
         os.close(fd)
 
 
-def main(control: int, listening: int) -> None:
-    """`control` tells that the service is there and hears our pid, `listening` is what monitors connect to."""
+def main(control: int, listening: int, directory: str) -> None:
+    """`control` tells that the service is there and hears our pid, `listening` is what monitors connect to, `directory` has the folders
+    of the containers.
+    """
     if os.fork():
         os._exit(0)  # the service waits for this one; the deputy may outlive it
     for fd in (control, listening):
@@ -255,4 +257,4 @@ def main(control: int, listening: int) -> None:
     sys.path.clear()
     sys.meta_path.clear()
     service.send(str(os.getpid()).encode())
-    Deputy(service, listener).run()
+    Deputy(service, listener, directory).run()

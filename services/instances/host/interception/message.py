@@ -71,6 +71,8 @@ def parse(data: bytes) -> Notification:
     end = start + answer + cookie
     if reserved or notification < NOTIFICATION.size or answer < ANSWER.size or len(data) != end:
         raise ValueError(f"not of its own size: {len(data)} bytes")
-    identity, caller, _, number, architecture, _, *arguments = found
     name = data[start + answer : end].decode(errors="replace")
+    if "/" in name or name in ("", ".", ".."):
+        raise ValueError(f"no container: {name!r}")
+    identity, caller, _, number, architecture, _, *arguments = found
     return Notification(identity, caller, init, number, architecture, tuple(arguments), name, data[:start])

@@ -13,6 +13,16 @@ from services.instances.host.idmap import TRUE
 PREFIX = "security.syscalls.intercept."
 CHARACTER, BLOCK, KIND = 0o020000, 0o060000, 0o170000
 NEW_LISTENER = 8  # SECCOMP_FILTER_FLAG_NEW_LISTENER: a filter of the container's own must not take the calls over
+# Of the flags of mount all that make no new mount of a file system (but for those that its old magic number shares), and those of 64 bits.
+OTHER_MOUNTS = 0xFFFFFFFF3C123320
+NEW_MOUNTS = (
+    "fsopen",
+    "fsconfig",
+    "fsmount",
+    "fspick",
+    "open_tree",
+    "move_mount",
+)  # what is new about them a filter cannot tell
 
 NOTIFIED: Mapping[str, tuple[str, ...]] = {
     "mknod": (
@@ -23,6 +33,7 @@ NOTIFIED: Mapping[str, tuple[str, ...]] = {
     ),
     "setxattr": ("setxattr notify [3,1,SCMP_CMP_EQ]", "lsetxattr notify [3,1,SCMP_CMP_EQ]"),
     "sched_setscheduler": ("sched_setscheduler notify",),
+    "mount": (f"mount notify [3,0,SCMP_CMP_MASKED_EQ,{OTHER_MOUNTS}]", *(f"{name} errno 38" for name in NEW_MOUNTS)),
 }
 
 

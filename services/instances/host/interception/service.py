@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[4]
 # Started with -I and -S: nothing but our own code and Python's library comes into it.
 BEGIN = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
-    "from services.instances.host.interception import deputy; deputy.main(*map(int, sys.argv[2:]))"
+    "from services.instances.host.interception import deputy; deputy.main(int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])"
 )
 log = structlog.get_logger()
 
@@ -38,7 +38,8 @@ class Interception:
     """Of one server. Without a container that needs it there is no process."""
 
     def __init__(self, directory: Path) -> None:
-        self.path = directory / SOCKET
+        """`directory` has the folders of the containers; the socket stands beside it."""
+        self.directory, self.path = directory, directory.with_name(SOCKET)
         self.pid = -1  # of the deputy, once it serves
         self._listener: socket.socket | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -60,7 +61,7 @@ class Interception:
             ours.setblocking(False)
             try:
                 with theirs:
-                    await asyncio.to_thread(_spawn, theirs, listener)
+                    await asyncio.to_thread(_spawn, theirs, listener, self.directory)
                 loop = asyncio.get_running_loop()
                 while data := await loop.sock_recv(ours, 16):
                     self.pid = int(data)
@@ -111,11 +112,11 @@ def _listen(path: Path) -> tuple[socket.socket, Callable[[], None]]:
     return listener, relieve
 
 
-def _spawn(control: socket.socket, listener: socket.socket) -> None:
+def _spawn(control: socket.socket, listener: socket.socket, directory: Path) -> None:
     """Start a deputy, which becomes nobody's child. Blocks until it has begun. Raises OSError."""
     kept = (control.fileno(), listener.fileno())
     subprocess.run(
-        [sys.executable, "-I", "-S", "-c", BEGIN, str(ROOT), *map(str, kept)],
+        [sys.executable, "-I", "-S", "-c", BEGIN, str(ROOT), *map(str, kept), str(directory)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         pass_fds=kept,

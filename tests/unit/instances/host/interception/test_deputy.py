@@ -34,7 +34,7 @@ def do(caller):
     return Outcome(what)
 calls.find = lambda call: do
 deputy.DEADLINE, deputy.MOST_CHILDREN = float(sys.argv[4]), int(sys.argv[5])
-deputy.main(int(sys.argv[2]), int(sys.argv[3]))
+deputy.main(int(sys.argv[2]), int(sys.argv[3]), "/nonexistent")
 """
 SLOW, REFUSED, KILLED, BROKEN, A_WHILE = 1, 2, 3, 4, 5
 

@@ -42,11 +42,12 @@ def test_the_answer_is_the_message_without_its_cookie(notification: int, answer:
     "data",
     [
         b"", LEAVE, message()[:31], message()[:111], message()[:-1], message() + b"x", message(answer=8), message(reserved=1),
+        message(cookie=b""), message(cookie=b"../x"), message(cookie=b".."),
         message(notification=80)[:32] + message()[32:].replace(b"p_c1", b""),
     ],
 )  # fmt: skip
 def test_what_is_no_message_is_refused(data: bytes) -> None:
-    with pytest.raises(ValueError, match=r"cut short|size"):
+    with pytest.raises(ValueError, match=r"cut short|size|no container"):
         parse(data)
 
 
