@@ -202,3 +202,15 @@ def busy(lock: LockKey, holder: Operation) -> Conflict:
     action = holder.saga.rpartition(".")[2] or holder.description.split(" ")[0].lower()
     noun = lock[0].replace("_", " ").replace("-", " ").capitalize()
     return Conflict(f'{noun} is busy running a "{action}" operation')
+
+
+def cancelled(operation: Operation) -> events.Event:
+    """Who cancelled it: the caller of this moment."""
+    where = f"/1.0/operations/{operation.id}"
+    return events.lifecycle(
+        "operation-cancelled",
+        where,
+        project=operation.project,
+        requestor=requestor_of(),
+        location=operation.location,
+    )

@@ -32,6 +32,7 @@ from chassis.operation import (
     LockKey,
     Operation,
     busy,
+    cancelled,
     event_of,
     put_state,
     refuse_cancel,
@@ -56,6 +57,7 @@ __all__ = [
     "Operation",
     "Operations",
     "busy",
+    "cancelled",
     "event_of",
     "put_state",
     "refuse_cancel",
@@ -252,7 +254,7 @@ class Operations:
             told = on_cancel()
             if hasattr(told, "__await__"):
                 await told
-        await self.end(id, status_code=CANCELLED)
+        await self.end(id, status_code=CANCELLED, change=Change().event(cancelled(operation)))
 
     async def sweep(self) -> None:
         """At the start of a service: what no saga ran (websockets, commands) went with the process that ran it."""

@@ -27,6 +27,7 @@ from chassis.operations import (
     Entry,
     Operation,
     Operations,
+    cancelled,
     event_of,
     put_state,
     refuse_cancel,
@@ -74,7 +75,8 @@ class Run:
         """Ask it to turn back at the next border (at once in an interruptible step). Durable when this returns."""
         async with self._writing:
             refuse_cancel(self.operation)
-            await self._put(told=True, cancel_requested=True, status_code=CANCELLING, may_cancel=False)
+            told = Change().event(cancelled(self.operation))
+            await self._put(told, cancel_requested=True, status_code=CANCELLING, may_cancel=False)
         if self._doing is not None:
             self._doing.cancel()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from chassis import service
+from chassis.cancellation import Cancellation
 from chassis.converge import Converge
 from chassis.operations import Operations
 from chassis.retention import retention_of
@@ -20,7 +21,6 @@ from services.control.first_clients import FirstClients
 from services.control.holdings import Holdings
 from services.control.project import Projects
 from services.control.server import Server
-from services.control.tokens import Cancelling
 from services.control.warning import Warnings
 
 SWEEP = 3600.0  # seconds between two looks for warnings that may go
@@ -65,7 +65,7 @@ async def wire(part: Part) -> None:
 
     events = Converge("events", trim_events, every=TRIM)
     configuration.rows.watch(lambda *_: events.wake())
-    part.serve(server, certificates, projects, warnings, Cancelling(operations))
+    part.serve(server, certificates, projects, warnings, Cancellation(operations.cancel))
     part.before_ready(projects.ensure_default)
     part.before_ready(operations.sweep)
     part.before_ready(first_clients.trust)

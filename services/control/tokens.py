@@ -8,15 +8,13 @@ import hmac
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 
 from chassis import errors, units
-from chassis.calls import Call
 from chassis.documents import timestamp
 from chassis.operations import Accepted, Operations
-from gen.nubibus.rest.v1 import rest_pb2
 
 DESCRIPTION = "Executing operation"  # what LXD calls it
 
@@ -73,16 +71,3 @@ def find(operations: Operations, token: Token) -> tuple[str, dict[str, Any]]:
 def needs_address(configured: str) -> None:
     if not configured:
         raise errors.BadRequest("Can't issue token when server isn't listening on network")
-
-
-class Cancelling:
-    """Answers for nubibus.rest.v1.Operations: a token that is no longer wanted."""
-
-    service: ClassVar[str] = "nubibus.rest.v1.Operations"
-
-    def __init__(self, operations: Operations) -> None:
-        self.operations = operations
-
-    async def Cancel(self, request: rest_pb2.CancelRequest, call: Call) -> rest_pb2.Empty:
-        await self.operations.cancel(request.id)
-        return rest_pb2.Empty()

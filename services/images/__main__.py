@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from chassis import service
+from chassis.cancellation import Cancellation
 from chassis.converge import Converge
 from chassis.kinds import Versioned
 from chassis.sagas import Sagas
@@ -45,7 +46,7 @@ async def wire(part: service.Part) -> None:
     part.keep(updates.run, "refresh images")
     part.at_end(used.flush)
     part.at_end(sagas.stop)
-    part.serve(Images(part.store, parts, sagas, used), Aliases(part.store, shelf))
+    part.serve(Images(part.store, parts, sagas, used), Aliases(part.store, shelf), Cancellation(sagas.cancel))
 
 
 if __name__ == "__main__":

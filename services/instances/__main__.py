@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from chassis import service
+from chassis.cancellation import Cancellation
 from chassis.sagas import Sagas
 from chassis.service import Part
 from chassis.sockets import Sockets
 from rows.instance import SNAPSHOT
 from services.instances.backupfile import BackupFiles
 from services.instances.boot import Boot
-from services.instances.cancellation import Operations
 from services.instances.exits import Exits
 from services.instances.host import layout
 from services.instances.host.containers import Containers
@@ -50,7 +50,7 @@ async def wire(part: Part) -> None:
     boot, backup_files = Boot(parts, exits), BackupFiles(parts)
     watchers.append(exits)
     instances = InstanceServicer(parts, sockets)
-    part.serve(instances, Profiles(parts), References(parts), Operations(parts.sagas), boot, sockets)
+    part.serve(instances, Profiles(parts), References(parts), Cancellation(parts.sagas.cancel), boot, sockets)
     part.need("cgroups", layout.lacks)
     for hook in (host.open, default_profiles.ensure, boot.converge, parts.sagas.start):
         part.before_ready(hook)

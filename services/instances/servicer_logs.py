@@ -70,7 +70,6 @@ class LogMethods:
             value.name,
             requestor=requestor_of(),
             location=self.parts.member,
-            context={"file": file},
             below=f"/logs/{file}",
         )
         await self.parts.store.commit(Change().event(event))

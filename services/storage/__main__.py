@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from chassis import service
+from chassis.cancellation import Cancellation
 from chassis.converge import Converge
 from chassis.kinds import Versioned
 from chassis.sagas import Sagas
@@ -58,6 +59,7 @@ async def wire(part: service.Part) -> None:
     part.keep(schedule.run, "snapshots of volumes")
     part.at_end(sagas.stop)
     part.serve(Pools(part.store, parts, sagas), volumes, Snapshots(part.store, volumes), volumes.backups, Power(places))
+    part.serve(Cancellation(sagas.cancel))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from services.storage.custom import CREATION, size_of
 from services.storage.drivers import Driver, VolumeName, host
 from services.storage.parts import Parts
 from services.storage.placing import copying
-from services.storage.urls import volume_url
+from services.storage.urls import snapshot_url, volume_url
 
 log = structlog.get_logger(__name__)
 Spot = dict[str, str]
@@ -47,7 +47,10 @@ def _driver(ctx: Context, at: Spot) -> Driver:
 
 
 def _event(ctx: Context, action: str, at: Spot, context: dict[str, Any] | None = None) -> Event:
-    source = volume_url(at["pool"], "custom", at["name"], at["project"])
+    return _told(ctx, action, at, volume_url(at["pool"], "custom", at["name"], at["project"]), context)
+
+
+def _told(ctx: Context, action: str, at: Spot, source: str, context: dict[str, Any] | None = None) -> Event:
     return lifecycle(action, source, project=at["project"], context=context, requestor=ctx.operation.requestor)
 
 
@@ -331,6 +334,8 @@ def _deleted(ctx: Context, change: Change) -> None:
         change.delete(VOLUME_BACKUP, backup.key, expect=None)
     for row in parts.places.snapshots.select(*_key(target)):
         change.delete(VOLUME_SNAPSHOT, row.key, expect=None)
+        snapshot = snapshot_url(target["pool"], "custom", target["name"], row.value.name, target["project"])
+        change.event(_told(ctx, "storage-volume-snapshot-deleted", target, snapshot))
     change.delete(VOLUME, _key(target), expect=None)
     change.event(_event(ctx, "storage-volume-deleted", target))
 
