@@ -12,6 +12,7 @@ from pathlib import Path
 from tools.faults import report
 from tools.faults.backups import of_backups
 from tools.faults.cases import Case, Outcome, Player, cases_of
+from tools.faults.changes import of_changes
 from tools.faults.fetched import of_fetched_images
 from tools.faults.moves import of_moves
 from tools.faults.scenes import Scene, of_sagas
@@ -44,7 +45,8 @@ BOUNDED = (
 
 
 def scenes() -> list[Callable[[], Scene]]:
-    return [*of_sagas(), *of_moves(), *of_fetched_images(), *of_volumes(), *of_backups(), *without_sagas()]
+    sagas = (*of_sagas(), *of_moves(), *of_fetched_images(), *of_volumes(), *of_backups())
+    return [*sagas, *of_changes(), *without_sagas()]
 
 
 def every() -> list[Case]:

@@ -136,6 +136,8 @@ class Player:
         outcome.ended = self._ended(scene, asking, known) if scene.durable else self._answered(asking)
         if left := _settled(lambda: self._problem(scene, outcome.ended)):
             raise Broken(f"after {outcome.ended}: {left}")
+        if left := scene.again(subject):
+            raise Broken(f"after {outcome.ended}: {left}")
         if case.undoing and outcome.ended == "Success":
             raise Broken("it was to fail and succeeded")
 
@@ -168,7 +170,7 @@ class Player:
     def _answered(self, asking: Asking) -> str:
         """How a change without an operation ended. A client without an answer finds it done or not done, nothing between."""
         answer = asking.answer
-        if answer is not None and answer.status in (200, 201):
+        if answer is not None and answer.status in (200, 201, 202):
             return "Success"
         self.subject.wait_ready()
         if answer is None or answer.status in (0, 503):

@@ -54,6 +54,10 @@ class Scene:
         """What is not as before after a failure."""
         raise NotImplementedError
 
+    def again(self, subject: Subject) -> str:
+        """What is wrong when a change without an operation is asked for once more."""
+        return ""
+
     def clear(self, subject: Subject) -> None:
         """Delete everything; it must be possible."""
         subject.world.remove_instance(self.what)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from chassis.bus import Bus
+from chassis.log import Stored
 from tests.conformance import images
 from tests.conformance.client import Answer, Client, eventually
 from tests.conformance.servers import Nubibus
@@ -46,6 +47,7 @@ class Subject:
         self.world = world
         self.other_pool = other_pool
         self.kept = kept
+        self._seen = 0
         self.bridge, self.other_bridge = world.bridge(), world.bridge()
         self.directory = server.directory
 
@@ -125,16 +127,26 @@ class Subject:
         """Every row that stands in the log, by its subject."""
         return asyncio.run(_rows(self.directory))
 
+    def news(self) -> list[str]:
+        """The actions of the lifecycle events that came into the log since this was last asked."""
+        found = asyncio.run(_page_all(self.directory, "event.lifecycle.>", self._seen))
+        self._seen = max((event.sequence for event in found), default=self._seen)
+        return [json.loads(event.data)["metadata"]["action"] for event in found]
+
 
 async def _rows(directory: Path) -> dict[str, Any]:
+    return {row.subject: json.loads(row.data) for row in await _page_all(directory, "row.>", 0) if row.data}
+
+
+async def _page_all(directory: Path, pattern: str, after: int) -> list[Stored]:
+    """What the log keeps under a pattern beyond a sequence."""
     bus = Bus(directory, "faults")
     await bus.connect(DEADLINE)
-    found: dict[str, Any] = {}
-    after = 0
+    found: list[Stored] = []
     try:
-        while page := await bus.page("row.>", after, 256):
+        while page := await bus.page(pattern, after, 256):
             after = page[-1].sequence
-            found.update({row.subject: json.loads(row.data) for row in page if row.data})
+            found += page
     finally:
         await bus.close()
     return found
