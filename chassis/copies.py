@@ -113,4 +113,6 @@ def _replace(path: Path, data: bytes) -> None:
     fresh = path.with_name(f".new.{os.getpid()}")
     with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
         out.write(data)
+        out.flush()
+        os.fsync(out.fileno())
     fresh.replace(path)

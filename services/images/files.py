@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from chassis import errors
+from chassis import durable, errors
 
 PIECE = 1024 * 1024
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
@@ -112,11 +112,16 @@ class Files:
         return self.folder / f"{fingerprint}.rootfs"
 
     def place(self, token: str, fingerprint: str) -> None:
-        """Give an upload its name. Idempotent. The second file first: whoever finds the first one finds a whole image."""
+        """Give an upload its name; it is on the disk then. Idempotent. For a thread.
+
+        The second file first: whoever finds the first one finds a whole image.
+        """
         arrived = self.incoming(token)
         for source, target in ((arrived.rootfs, self.rootfs(fingerprint)), (arrived.meta, self.meta(fingerprint))):
             if source.exists():
+                durable.sync_file(source)
                 os.replace(source, target)
+        durable.sync_folder(self.folder)
         if not self.meta(fingerprint).exists():
             raise errors.Internal("The upload is gone")
 

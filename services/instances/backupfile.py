@@ -7,14 +7,13 @@ crash left out is written at the next change or start.
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
 from typing import Any
 
 import structlog
 import yaml
 
-from chassis import documents
+from chassis import documents, durable
 from chassis.errors import Fault
 from rows.profile import Profile
 from rows.storage import Pool
@@ -76,16 +75,7 @@ _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 def _write(volume: Path, text: str) -> None:
     """Replace the file as a whole; the folder belongs to this server, the instance sees only rootfs/ below it."""
-    partial = volume / f".{NAME}.{os.getpid()}"
-    partial.unlink(missing_ok=True)
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-        partial.replace(volume / NAME)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
+    durable.replace(volume / NAME, text.encode(), mode=0o400)
 
 
 class BackupFiles:

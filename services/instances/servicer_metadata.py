@@ -216,7 +216,10 @@ def _write(volume: Path, folder: str, name: str, data: bytes) -> None:
                 descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=at)
                 with os.fdopen(descriptor, "wb") as file:
                     file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
                 os.rename(partial, name, src_dir_fd=at, dst_dir_fd=at)
+                os.fsync(at)
             finally:
                 os.close(at)
     except OSError as error:
@@ -229,6 +232,7 @@ def _delete(volume: Path, name: str) -> bool:
             folder = beneath.open_beneath(tree, TEMPLATES, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 os.unlink(name, dir_fd=folder)
+                os.fsync(folder)
             finally:
                 os.close(folder)
     except FileNotFoundError:

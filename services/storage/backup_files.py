@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from chassis import errors
+from chassis import durable, errors
 from services.storage.drivers import VolumeName
 
 WORK = ".new-"
@@ -41,17 +41,17 @@ class BackupFiles:
         self._tidy(folder)
 
     def rename(self, pool: str, volume: VolumeName, name: str, new_name: str) -> None:
-        """Idempotent."""
+        """Idempotent. For a thread."""
         old, new = self.path(pool, volume, name), self.path(pool, volume, new_name)
         if old.exists():
-            old.rename(new)
+            durable.rename(old, new)
 
     def move(self, pool: str, volume: VolumeName, new_pool: str, target: VolumeName) -> None:
-        """Follow a volume that got another name or place. Idempotent."""
+        """Follow a volume that got another name or place. Idempotent. For a thread."""
         old, new = self.of(pool, volume), self.of(new_pool, target)
         if old.is_dir():
             new.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            old.rename(new)
+            durable.rename(old, new)
             self._tidy(old)
 
     @staticmethod

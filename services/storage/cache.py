@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from chassis import durable
 from services.storage.drivers import host
 from services.storage.image_files import ImageSource
 from services.storage.unpack import unpack_image
@@ -64,6 +65,7 @@ class Trees:
             async with self.source.files(fingerprint) as files:
                 await unpack_image(files, work)
             work.chmod(0o700)
+            await asyncio.to_thread(durable.sync_tree, work)
             work.rename(path)
         finally:
             await host.remove_tree(work)

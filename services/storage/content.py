@@ -46,6 +46,7 @@ async def resize_content(driver: Driver, volume: VolumeName, content_type: str, 
             raise errors.Internal("Block volumes cannot be shrunk: Cannot be shrunk")
         if size > now:
             os.truncate(disk, size)
+            await asyncio.to_thread(os.fsync, disk)
     finally:
         os.close(disk)
 

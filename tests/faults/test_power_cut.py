@@ -3,7 +3,7 @@
 The log lies on a file system of its own in a loop file. While nats-server stands still, the loop file is copied: it holds what the file
 system has written out, and nothing of what waits in memory, as a disk would when the power goes. The copy is then mounted (its journal is
 replayed) and served. What this shows: acknowledged means written out, through the file system. What not: a disk that lies about its own
-cache; the folders of instances, which are not written through (a step that a crash cut short runs again).
+cache. The files beside the log: test_power_cut_files.py.
 """
 
 from __future__ import annotations

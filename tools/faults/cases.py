@@ -92,7 +92,8 @@ class Asking(threading.Thread):
 
 
 def _warm_up(subject: Subject) -> None:
-    """What is made once and kept (the unpacked image, folders) is there before the first look."""
+    """What is made once and kept (the unpacked image, folders, the row of the server's configuration) is there before the first look."""
+    subject.api.patch("/1.0", {"config": {"user.warm": "yes"}})
     name = subject.world.instance(start=True)
     subject.world.remove_instance(name)
 

@@ -252,8 +252,8 @@ def of_changes() -> list[Callable[[], Scene]]:
             {
                 "given": (MAKE_ZONE,),
                 "asked": record,
-                "before": {RECORD: None},
-                "after": {RECORD: {}},
+                "before": {ZONE: {}, RECORD: None},
+                "after": {ZONE: {}, RECORD: {}},
                 "action": "network-zone-record-created",
             },
         ),

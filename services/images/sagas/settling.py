@@ -5,6 +5,7 @@ A saga of images is steps that bring the files into an upload (`args["token"]`),
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 
@@ -28,7 +29,7 @@ async def drop_upload(ctx: Context) -> None:
 
 async def place(ctx: Context, fingerprint: str) -> None:
     parts: Parts = ctx.parts
-    parts.files.place(ctx.args["token"], fingerprint)
+    await asyncio.to_thread(parts.files.place, ctx.args["token"], fingerprint)
 
 
 async def take_back(ctx: Context, fingerprint: str) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from contextlib import suppress
 from pathlib import Path
 
-from chassis import errors
+from chassis import durable, errors
 from services.storage.drivers import host
 from services.storage.drivers.driver import Driver, Space
 from services.storage.drivers.volume import GONE, LAYOUT, WORK, VolumeName
@@ -51,9 +52,10 @@ class TreeDriver(Driver):
         return path
 
     async def rename(self, volume: VolumeName, target: VolumeName) -> None:
-        self._rename(self.path(volume), self.path(target))
+        await asyncio.to_thread(self._rename, self.path(volume), self.path(target))
         if not volume.snapshot:
-            self._rename(self.place.path / volume.snapshots_path, self.place.path / target.snapshots_path)
+            snapshots, renamed = self.place.path / volume.snapshots_path, self.place.path / target.snapshots_path
+            await asyncio.to_thread(self._rename, snapshots, renamed)
 
     @staticmethod
     def _rename(old: Path, new: Path) -> None:
@@ -63,7 +65,22 @@ class TreeDriver(Driver):
         if os.path.lexists(new):
             raise errors.Conflict("Volume by that name already exists")
         new.parent.mkdir(mode=0o711, exist_ok=True)
-        old.rename(new)
+        durable.rename(old, new)
+
+    @staticmethod
+    async def name_whole(work: Path, path: Path, *, filled: bool = True) -> None:
+        """Give what is whole its name, and no earlier on the disk than its content (of a clone that is there already)."""
+        if filled:
+            await asyncio.to_thread(durable.sync_tree, work)
+        await asyncio.to_thread(durable.rename, work, path)
+
+    @staticmethod
+    async def exchange_whole(work: Path, now: Path, *, filled: bool = True) -> None:
+        """The same where another has the name, which gets the working name for it."""
+        if filled:
+            await asyncio.to_thread(durable.sync_tree, work)
+        host.exchange(work, now)
+        await asyncio.to_thread(durable.sync_folder, now.parent)
 
     def forget_snapshots_folder(self, volume: VolumeName) -> None:
         """Remove the folder of a volume's snapshots if it is empty."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from chassis import compression
+from chassis import compression, durable
 from chassis.events import Event, lifecycle
 from chassis.saga import Context, Saga, Step
 from chassis.store import Change
@@ -83,7 +83,8 @@ async def _make(ctx: Context) -> None:
         packed = work.with_name(work.name + ".packed")
         await compression.compress(parts.backups.read(work), algorithm, packed)
         os.replace(packed, work)
-    work.rename(target)
+    await asyncio.to_thread(durable.sync_file, work)
+    await asyncio.to_thread(durable.rename, work, target)
 
 
 async def _drop(ctx: Context) -> None:
@@ -120,11 +121,15 @@ CREATE = Saga(
 
 
 async def _rename(ctx: Context) -> None:
-    _parts(ctx).backups.rename(ctx.args["pool"], _volume(ctx), ctx.args["name"], ctx.args["new_name"])
+    await _give_name(ctx, ctx.args["name"], ctx.args["new_name"])
 
 
 async def _rename_back(ctx: Context) -> None:
-    _parts(ctx).backups.rename(ctx.args["pool"], _volume(ctx), ctx.args["new_name"], ctx.args["name"])
+    await _give_name(ctx, ctx.args["new_name"], ctx.args["name"])
+
+
+async def _give_name(ctx: Context, old: str, new: str) -> None:
+    await asyncio.to_thread(_parts(ctx).backups.rename, ctx.args["pool"], _volume(ctx), old, new)
 
 
 def _renamed(ctx: Context, change: Change) -> None:

@@ -6,13 +6,14 @@ finds the name taken finds what it has made itself: the operation holds the lock
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 import structlog
 
-from chassis import errors
+from chassis import durable, errors
 from chassis.events import Event, lifecycle
 from chassis.saga import Context, Saga, Step
 from chassis.store import Change
@@ -172,6 +173,7 @@ async def _refresh(ctx: Context) -> None:
     there = await _driver(ctx, ctx.args["source"]).mount(_source(ctx))
     here = await _driver(ctx, ctx.args["target"]).mount(_volume(ctx.args["target"]))
     await host.sync_tree(there, here)
+    await asyncio.to_thread(durable.sync_tree, here)
 
 
 async def _drop_copied_snapshots(ctx: Context) -> None:
@@ -280,16 +282,16 @@ def _moved(ctx: Context, change: Change) -> None:
 
 
 async def _move_backups(ctx: Context) -> None:
-    _shift_backups(ctx, ctx.args["source"], ctx.args["target"])
+    await _shift_backups(ctx, ctx.args["source"], ctx.args["target"])
 
 
 async def _move_backups_back(ctx: Context) -> None:
-    _shift_backups(ctx, ctx.args["target"], ctx.args["source"])
+    await _shift_backups(ctx, ctx.args["target"], ctx.args["source"])
 
 
-def _shift_backups(ctx: Context, old: Spot, new: Spot) -> None:
+async def _shift_backups(ctx: Context, old: Spot, new: Spot) -> None:
     parts: Parts = ctx.parts
-    parts.backups.move(old["pool"], _volume(old), new["pool"], _volume(new))
+    await asyncio.to_thread(parts.backups.move, old["pool"], _volume(old), new["pool"], _volume(new))
 
 
 BACKUPS = Step("backups", _move_backups, _move_backups_back, light=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
-from chassis import errors, units
+from chassis import durable, errors, units
 from chassis.command import Command, Failed, find, missing
 from chassis.keys import Config
 from services.storage.drivers import host
@@ -92,10 +93,19 @@ class BtrfsDriver(TreeDriver):
         await self._apply(plan_create(place.name, place.token, self.source, place.path, size, self.options, facts))
         self.lay_out()
         await subvolumes.enable_quota(self.place.path)
+        await asyncio.to_thread(self._sync)
         config = dict(self.place.config)
         if facts.kind == "block" and (found := await subvolumes.uuid_of(self.source)):
             config["source"] = found
         return config
+
+    def _sync(self) -> None:
+        """A new pool, with the file that it lies in and the names of both."""
+        durable.sync_tree(self.place.path)
+        durable.sync_folder(self.place.path.parent)
+        if self.on_loop:
+            durable.sync_file(self.loop_file(self.place))
+            durable.sync_folder(self.place.disks)
 
     async def open(self) -> None:
         facts = await look(self.source, self.place.path, loop=self.on_loop)
@@ -216,7 +226,7 @@ class BtrfsDriver(TreeDriver):
         except BaseException:
             await self._erase(work)
             raise
-        work.rename(self.path(volume))
+        await self.name_whole(work, self.path(volume), filled=fill is not None)
 
     def _begin(self, volume: VolumeName) -> Path:
         if self.path(volume).exists():
@@ -231,7 +241,7 @@ class BtrfsDriver(TreeDriver):
         there = await self.mount(source)
         work = self._begin(target)
         await subvolumes.snapshot(there, work, readonly=bool(target.snapshot))
-        work.rename(self.path(target))
+        await self.name_whole(work, self.path(target), filled=False)
 
     async def restore(self, volume: VolumeName, snapshot: str) -> None:
         there, now = await self.mount(volume.at(snapshot)), await self.mount(volume)
@@ -242,7 +252,7 @@ class BtrfsDriver(TreeDriver):
         try:
             if limit and limit.total:
                 await subvolumes.limit(work, limit.total)
-            host.exchange(work, now)
+            await self.exchange_whole(work, now, filled=False)
         finally:
             await self._erase(work)
 
@@ -254,6 +264,7 @@ class BtrfsDriver(TreeDriver):
                     await self._erase(snapshot)
         await self._erase(self.work(volume))
         await self._erase(self.path(volume))
+        await asyncio.to_thread(durable.sync_folder, self.path(volume).parent)
         self.forget_snapshots_folder(volume)
 
     async def _erase(self, path: Path) -> None:

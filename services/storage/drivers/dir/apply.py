@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
-from chassis import errors
+from chassis import durable, errors
 from chassis.keys import Config
 from services.storage.drivers import host
 from services.storage.drivers.dir import keys
@@ -48,6 +49,8 @@ class DirDriver(TreeDriver):
     async def create(self) -> dict[str, str]:
         await self._apply(plan_create(self.source, self.place.path, self.facts))
         self.lay_out()
+        for folder in (self.place.path, self.place.path.parent):
+            await asyncio.to_thread(durable.sync_folder, folder)
         return dict(self.place.config)
 
     async def open(self) -> None:
@@ -82,7 +85,7 @@ class DirDriver(TreeDriver):
             await host.remove_tree(work)
             self.forget_snapshots_folder(volume)
             raise
-        self._finish(volume, work)
+        await self._finish(volume, work, fill is not None)
 
     def _begin(self, volume: VolumeName) -> Path:
         if self.path(volume).exists():
@@ -95,10 +98,10 @@ class DirDriver(TreeDriver):
             return work
         raise errors.Conflict(f"The {volume} is being made already")
 
-    def _finish(self, volume: VolumeName, work: Path) -> None:
+    async def _finish(self, volume: VolumeName, work: Path, filled: bool) -> None:
         if volume.type != "custom":  # the owner of a custom volume may change the mode of its root
             work.chmod(volume.mode)
-        work.rename(self.path(volume))
+        await self.name_whole(work, self.path(volume), filled=filled)
 
     async def copy(self, source: VolumeName, target: VolumeName) -> None:
         there = await self.mount(source)
@@ -113,7 +116,7 @@ class DirDriver(TreeDriver):
         try:
             await host.copy_tree(there, work)
             work.chmod(volume.mode)
-            host.exchange(work, now)
+            await self.exchange_whole(work, now)
         finally:
             await host.remove_tree(work)
 
@@ -121,7 +124,9 @@ class DirDriver(TreeDriver):
         path, gone = self.path(volume), self.place.path / volume.gone_path
         if path.exists():
             await host.remove_tree(gone)
-            path.rename(gone)
+            await asyncio.to_thread(
+                durable.rename, path, gone
+            )  # or a power cut brings it back, for the next of this name
         if not volume.snapshot:
             await host.remove_tree(self.place.path / volume.snapshots_path)
         await host.remove_tree(gone, self.work(volume))
