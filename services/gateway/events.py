@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -53,8 +54,9 @@ def wish_of(request: Request) -> Wish:
     return Wish(frozenset(types), None if everywhere else request.project, since)
 
 
+@lru_cache(maxsize=64)
 def shown(heard: Heard) -> str:
-    """As LXD sends it, a line of JSON, with the additive field `sequence`."""
+    """As LXD sends it, a line of JSON, with the additive field `sequence`; made once for all who listen at the same time."""
     return heard.json().decode() + "\n"
 
 

@@ -10,15 +10,14 @@ import argparse
 import asyncio
 import contextlib
 import itertools
-import json
 import os
 import random
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+import msgspec
 from websockets.asyncio.client import ClientConnection, unix_connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
@@ -31,6 +30,25 @@ BATCH = 20  # events of one change
 ACTION = "load-test"
 
 
+class _Context(msgspec.Struct):
+    at: float = 0.0
+
+
+class _Lifecycle(msgspec.Struct):
+    action: str = ""
+    context: _Context = msgspec.field(default_factory=_Context)
+
+
+class _Event(msgspec.Struct):
+    """What is read of an event. Listeners must cost little: they share the machine with the server whose lateness they measure."""
+
+    sequence: int
+    metadata: _Lifecycle
+
+
+_event = msgspec.json.Decoder(_Event).decode
+
+
 @dataclass
 class Listener:
     """Hears everything from a sequence on, over as many connections as it takes."""
@@ -40,6 +58,7 @@ class Listener:
     draw: random.Random
     heard: list[int] = field(default_factory=list)
     late: list[float] = field(default_factory=list)
+    arrived: list[float] = field(default_factory=list)
     connections: int = 0
 
     async def run(self, last: asyncio.Future[int]) -> None:
@@ -63,13 +82,16 @@ class Listener:
             with contextlib.suppress(
                 TimeoutError
             ):  # the last one may have come before anybody knew that it is the last
-                self._take(json.loads(await asyncio.wait_for(socket.recv(), 1.0)))
+                async with asyncio.timeout(1.0):
+                    message = await socket.recv(decode=False)
+                self._take(_event(message), time.time())
 
-    def _take(self, event: dict[str, Any]) -> None:
-        self.since = int(event["sequence"])
-        if event["metadata"].get("action") == ACTION:
+    def _take(self, event: _Event, now: float) -> None:
+        self.since = event.sequence
+        if event.metadata.action == ACTION:
             self.heard.append(self.since)
-            self.late.append(time.time() - event["metadata"]["context"]["at"])
+            self.late.append(now - event.metadata.context.at)
+            self.arrived.append(now)
 
 
 def _url(since: int) -> str:
@@ -78,19 +100,25 @@ def _url(since: int) -> str:
 
 @dataclass
 class Result:
-    """What came of it. `wrong` is empty when every listener heard everything once and in order."""
+    """What came of it. `wrong` is empty when every listener heard everything once and in order.
+
+    `late` is from the moment before the change was written to its arrival, `after` from the moment at which the log had acknowledged it:
+    what lies between the two is the disk's.
+    """
 
     wrong: list[str]
     events: int
     connections: int
     seconds: float
     late: list[float]
+    after: list[float]
     stalled_cut: bool
 
-    def share(self, part: float) -> float:
-        """How late, in milliseconds, at most this share of the events was."""
-        ordered = sorted(self.late)
-        return 1000 * ordered[min(len(ordered) - 1, int(len(ordered) * part))]
+
+def share(seconds: Sequence[float], part: float) -> float:
+    """What at most this share of them is, in milliseconds."""
+    ordered = sorted(seconds)
+    return 1000 * ordered[min(len(ordered) - 1, int(len(ordered) * part))]
 
 
 async def play(
@@ -110,7 +138,8 @@ async def play(
         for listener in crowd:
             tasks.create_task(listener.run(last))
         killer = tasks.create_task(_kill(found, kills))
-        wanted = await _write(store, count, rate, batch)
+        acknowledged = await _write(store, count, rate, batch)
+        wanted = list(acknowledged)
         await killer
         last.set_result(wanted[-1])
     seconds = time.monotonic() - began
@@ -118,12 +147,18 @@ async def play(
     await bus.close()
     wrong = [told for n, listener in enumerate(crowd) if (told := _compare(n, listener.heard, wanted))]
     late = [each for listener in crowd for each in listener.late]
-    return Result(wrong, len(wanted), sum(each.connections for each in crowd), seconds, late, cut)
+    after = [
+        moment - acknowledged[number]
+        for listener in crowd
+        for number, moment in zip(listener.heard, listener.arrived, strict=True)
+        if number in acknowledged
+    ]
+    return Result(wrong, len(wanted), sum(each.connections for each in crowd), seconds, late, after, cut)
 
 
-async def _write(store: Store, count: int, rate: float, batch: int) -> list[int]:
-    """The sequences of the events that were written."""
-    wanted: list[int] = []
+async def _write(store: Store, count: int, rate: float, batch: int) -> dict[int, float]:
+    """The sequences of the events that were written, and when that was acknowledged."""
+    wanted: dict[int, float] = {}
     began = time.monotonic()
     while len(wanted) < count:
         if rate:
@@ -132,7 +167,7 @@ async def _write(store: Store, count: int, rate: float, batch: int) -> list[int]
         for _ in range(batch):
             change.event(events.lifecycle(ACTION, "/1.0/load", context={"at": time.time()}))
         end = await store.commit(change, patience=None)
-        wanted.extend(range(end - batch + 1, end + 1))
+        wanted |= dict.fromkeys(range(end - batch + 1, end + 1), time.time())
     return wanted
 
 
@@ -186,7 +221,8 @@ def main() -> int:
     print("\n".join(result.wrong) or "0 lost, 0 doubled, 0 inverted")
     print(
         f"{result.events} events to {options.listeners} listeners over {result.connections} connections in "
-        f"{result.seconds:.0f} s; late p50 {result.share(0.5):.1f} ms, p99 {result.share(0.99):.1f} ms; "
+        f"{result.seconds:.0f} s; late p50 {share(result.late, 0.5):.1f} ms, p99 {share(result.late, 0.99):.1f} ms; "
+        f"after the log had it p50 {share(result.after, 0.5):.1f} ms, p99 {share(result.after, 0.99):.1f} ms; "
         f"stalled listener cut off: {result.stalled_cut}; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
     )
     return bool(result.wrong)
