@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tools.bench import report, rows
+from tools.bench.changes import PATCH, patch_event
 from tools.bench.profile import start_profile
 from tools.bench.subject import Subject, subject
 
@@ -33,6 +34,7 @@ def measure(
     for s in subjects:
         rows.files(s, taken[s.label])
         taken[s.label][rows.EVENT] += rows.event_latency(s)
+        taken[s.label][PATCH] += patch_event(s)
     for s in subjects:
         rows.populate(s, running, start=True)
         taken[s.label][rows.FULL] += rows.reads(s, "/1.0/instances?recursion=2", 5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 
+from tools.bench.journal import journal_profile
 from tools.bench.subject import Subject, milliseconds
 
 
@@ -33,4 +34,5 @@ def start_profile(subject: Subject, rounds: int = 10) -> str:
     lines = ["| step | ms (median) |", "|---|---|"]
     lines += [f"| {step} | {statistics.median(values):.2f} |" for step, values in steps.items()]
     lines.append(f"| whole, as the client sees it | {statistics.median(whole):.2f} |")
-    return "\n".join(lines)
+    told = "Of these, and of a create, the writes to the log, each until it is on the disk:"
+    return "\n".join([*lines, "", told, "", journal_profile(subject)])
