@@ -6,12 +6,14 @@ The root disk is a volume of the storage service and is mounted by the start its
 from __future__ import annotations
 
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from chassis.errors import BadRequest
 from chassis.key_types import AbsolutePath, Bool, Enum, NotYet, Size, Str
 from chassis.keys import Config, Key, Schema
+from rows import restrictions
 from services.instances.devices.device import Attached, Inert, Owner, Texts
 from services.instances.expansion import is_root_disk
 from services.instances.host import spec
@@ -86,7 +88,8 @@ class Disk(Inert):
             if Config(config)[OPTIONAL]:
                 return Attached()
             raise ValueError(f'Missing source path "{source}" for disk "{device}"')
-        return Attached(mount=_mount(source, config, shift))
+        beneath = "" if config.get("pool") else _parent(parts, config["source"], owner)
+        return Attached(mount=replace(_mount(source, config, shift), beneath=beneath))
 
     async def detach(self, parts: Parts, device: str, config: Texts, owner: Owner) -> None:
         if not is_root_disk(config) and config.get("pool"):
@@ -131,6 +134,14 @@ async def _source(parts: Parts, config: Texts, owner: Owner) -> tuple[Path, bool
     if config.get("pool"):
         return await parts.volumes.mount_custom(_custom(config, owner))
     return Path(config["source"]), Config(config)[SHIFT]
+
+
+def _parent(parts: Parts, source: str, owner: Owner) -> str:
+    """The folder that its project holds a source to; empty if it may be anywhere."""
+    found = restrictions.allowed_parent(parts.roster.projects.config(owner.project), source)
+    if found is None:
+        raise ValueError(f'Disk source path "{source}" not allowed')
+    return found
 
 
 def _mount(source: Path, config: Texts, shift: bool) -> MountSpec:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from chassis import beneath
-from services.instances.host import netlink
+from services.instances.host import netlink, sources
 from services.instances.host.idmap import IdMap
 from services.instances.host.netlink import Route, inside, setns
 from services.instances.host.process import Watched
@@ -118,7 +118,8 @@ def attach_mount(init: Watched, mount: MountSpec, idmap: IdMap | None) -> None:
 def _open_tree(init: Watched, mount: MountSpec, shift: bool) -> int:
     """A detached copy of the source with the mount's options on it."""
     deep = AT_RECURSIVE if "rbind" in mount.options else 0
-    tree = _call(SYS_OPEN_TREE, -100, os.fsencode(mount.source), OPEN_TREE_CLONE | os.O_CLOEXEC | deep)
+    with sources.opened(mount) as source:
+        tree = _call(SYS_OPEN_TREE, -100, os.fsencode(source), OPEN_TREE_CLONE | os.O_CLOEXEC | deep)
     try:
         wanted = sum(ATTRIBUTES.get(option, 0) for option in mount.options)
         spread = next(

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from chassis.errors import Internal
-from services.instances.host import cgroups, lxcconfig, seccomp
+from services.instances.host import cgroups, lxcconfig, seccomp, sources
 from services.instances.host.cgroups import Machine
 from services.instances.host.idmap import IdMap
 from services.instances.host.interception import rules, settings
@@ -92,14 +92,18 @@ def stage(folder: Path, mounts: tuple[MountSpec, ...], idmap: IdMap | None = Non
         place.parent.mkdir(mode=STAGED_MODE, exist_ok=True)
         if idmap is not None:
             os.chown(place.parent, idmap.to_host("u", 0) or 0, idmap.to_host("g", 0) or 0)
-        if Path(mount.source).is_dir():
-            place.mkdir(exist_ok=True)
-        else:
-            place.touch()
-        flags = MS_BIND | (MS_REC if "rbind" in mount.options else 0)
-        if _libc.mount(os.fsencode(mount.source), os.fsencode(place), None, ctypes.c_ulong(flags), None) < 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), mount.source)
+        with sources.opened(mount) as source:
+            _bind(source, place, MS_REC if "rbind" in mount.options else 0)
         yield replace(mount, source=str(place))
+
+
+def _bind(source: str, place: Path, deep: int) -> None:
+    if Path(source).is_dir():
+        place.mkdir(exist_ok=True)
+    else:
+        place.touch()
+    if _libc.mount(os.fsencode(source), os.fsencode(place), None, ctypes.c_ulong(MS_BIND | deep), None) < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), source)
 
 
 def unstage(folder: Path) -> None:

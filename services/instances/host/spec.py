@@ -44,7 +44,10 @@ class NicSpec:
 
 @dataclass(frozen=True, slots=True)
 class MountSpec:
-    """A mount below the container's root. `create` says what to make when the target is missing; `shift` shows the host's ids shifted."""
+    """A mount below the container's root. `create` says what to make when the target is missing; `shift` shows the host's ids shifted.
+
+    `beneath`: a folder of the host that the source lies in and may not lead out of; empty for any source.
+    """
 
     source: str
     target: str  # relative to the rootfs
@@ -52,6 +55,7 @@ class MountSpec:
     create: Literal["dir", "file", ""] = ""
     fstype: str = "none"
     shift: bool = False
+    beneath: str = ""
 
 
 @dataclass(frozen=True, slots=True)
