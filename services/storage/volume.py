@@ -218,6 +218,7 @@ class Volumes(PlacedVolumes):
             await self.refuse_taken(request.pool, target)
         wanted = [] if source.volume_only or snapshot else self._snapshots_of(row)
         config = custom.completed(self.places.one(request.pool).value, row.content_type, body.config or row.config)
+        custom.validate(self.places.one(request.pool).value, target, config)
         if existing is None:
             self.parts.room.check(target.project, custom.CREATION, volumes={(request.pool, target.name): config})
         args = {

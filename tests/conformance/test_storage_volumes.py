@@ -243,6 +243,15 @@ def test_a_copy_of_what_does_not_exist_is_refused(pool: Pool) -> None:
     assert pool.list() == []
 
 
+@pytest.mark.differs("copies all the same")
+def test_the_keys_of_a_copy_are_looked_at(pool: Pool) -> None:
+    pool.volume("v1")
+    source = {"type": "copy", "pool": pool.name, "name": "v1"}
+    refusal = pool.world.api.refusal("POST", pool.url, {"name": "v2", "source": source, "config": {"bogus": "1"}})
+    assert 'Invalid option for volume "default_v2" option "bogus"' in refusal.text
+    assert pool.list() == ["v1"]
+
+
 @pytest.mark.extension("custom_volume_refresh")
 def test_a_copy_is_refreshed_only_when_told(pool: Pool) -> None:
     place = pool.volume("v1")
