@@ -17,8 +17,7 @@ CAPABILITY_VERSION = 0x20080522
 CLONE_NEWNS = 0x00020000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 32, 4096, 16384, 1 << 18
 MNT_DETACH = 2
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # malloc.h
-BLOCK = 128 * 1024  # bytes; glibc's thresholds to begin with, which grow by themselves unless they are set
+M_ARENA_MAX = -8  # malloc.h
 PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 
 
@@ -75,12 +74,8 @@ def pivot_root(new: str, old: str) -> None:
     _check(_libc.syscall(PIVOT_ROOT[platform.machine()], new.encode(), old.encode()), "pivot_root")
 
 
-def give_memory_back() -> None:
-    """For this process and its forks: one arena for all threads (Python runs one at a time), and what is freed goes back to the kernel.
-
-    By default glibc keeps the room of each large block that was ever freed, and opens an arena a thread.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc's
+def share_one_arena() -> None:
+    """For this process and its forks: glibc otherwise opens a heap a thread, and Python runs one thread at a time anyway."""
+    mallopt = getattr(_libc, "mallopt", None)  # glibc's
     if mallopt is not None:
-        for parameter, value in ((M_ARENA_MAX, 1), (M_TRIM_THRESHOLD, BLOCK), (M_MMAP_THRESHOLD, BLOCK)):
-            mallopt(parameter, value)
+        mallopt(M_ARENA_MAX, 1)

@@ -43,7 +43,7 @@ def warm_up(root: Path) -> Warmth | None:
     """Import what the parts share. None when that is not wanted, or not possible: then the part itself says what is missing."""
     if os.environ.get("NUBIBUS_COLD"):
         return None
-    linux.give_memory_back()
+    linux.share_one_arena()
     try:
         for name in MODULES:
             importlib.import_module(name)

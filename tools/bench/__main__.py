@@ -1,12 +1,14 @@
 """python -m tools.bench [--rounds N] [--running N] [--instances N] [--out docs/performance.md]
 
 Starts a Nubibus and an LXD 5.0.2, each in a directory of its own, and takes turns between them. Needs root and the
-Debian packages lxd and lxd-client. `--quick` is a smoke run of a minute; figures to keep want a quiet machine.
+Debian packages lxd and lxd-client. `--quick` is a smoke run of two minutes; figures to keep want a quiet machine and
+some ten minutes. `--out` writes the whole page.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections import defaultdict
 from contextlib import ExitStack
@@ -17,11 +19,13 @@ from tools.bench.changes import PATCH, patch_event
 from tools.bench.profile import start_profile
 from tools.bench.subject import Subject, subject
 
+Samples = dict[rows.Row, list[float]]
+LIST = "/1.0/instances?recursion=1"
+SETTLE = 3.0  # seconds after so many starts, before memory is read
 
-def measure(
-    subjects: list[Subject], rounds: int, running: int, instances: int
-) -> dict[str, dict[rows.Row, list[float]]]:
-    taken: dict[str, dict[rows.Row, list[float]]] = {s.label: defaultdict(list) for s in subjects}
+
+def measure(subjects: list[Subject], rounds: int, running: int, instances: int) -> dict[str, Samples]:
+    taken: dict[str, Samples] = {s.label: defaultdict(list) for s in subjects}
     for s in subjects:
         time.sleep(2)
         taken[s.label][rows.IDLE].append(s.memory())
@@ -36,15 +40,33 @@ def measure(
         taken[s.label][rows.EVENT] += rows.event_latency(s)
         taken[s.label][PATCH] += patch_event(s)
     for s in subjects:
-        rows.populate(s, running, start=True)
-        taken[s.label][rows.FULL] += rows.reads(s, "/1.0/instances?recursion=2", 5)
-        taken[s.label][rows.METRICS] += rows.reads(s, "/1.0/metrics", 5, pause=1.1)
-        taken[s.label][rows.LOADED].append(s.memory())
-        s.world.close()
-        rows.populate(s, instances, start=False)
-        taken[s.label][rows.LIST] += rows.reads(s, "/1.0/instances?recursion=1", 5)
-        s.world.close()
+        with_many_running(s, taken[s.label], running)
+    for s in subjects:
+        with_many(s, taken[s.label], instances)
     return taken
+
+
+def with_many_running(s: Subject, samples: Samples, running: int) -> None:
+    """LXD keeps its metrics for 8 s, so a scrape is measured when there is nothing to keep, and one right after it."""
+    rows.populate(s, running, start=True)
+    time.sleep(SETTLE)
+    samples[rows.LOADED].append(s.memory())
+    samples[rows.FULL] += rows.reads(s, "/1.0/instances?recursion=2", 5)
+    for _ in range(3):
+        samples[rows.METRICS] += rows.reads(s, "/1.0/metrics", 1, pause=9)
+        samples[rows.AGAIN] += rows.reads(s, "/1.0/metrics", 2)
+    rows.clear(s)
+
+
+def with_many(s: Subject, samples: Samples, instances: int) -> None:
+    """Lists and changes at a tenth of the instances and at all of them."""
+    rows.populate(s, instances // 10, start=False)
+    samples[rows.LIST_TENTH] += rows.reads(s, LIST, 10)
+    samples[rows.CHANGE_TENTH] += rows.changes(s)
+    rows.populate(s, instances - instances // 10, start=False)
+    samples[rows.LIST] += rows.reads(s, LIST, 10)
+    samples[rows.CHANGE] += rows.changes(s)
+    rows.clear(s)
 
 
 def main() -> None:
@@ -57,16 +79,18 @@ def main() -> None:
     given = parser.parse_args()
     if given.quick:
         given.rounds, given.running, given.instances = 3, 5, 20
+    load = [os.getloadavg()[0]]
     with ExitStack() as stack:
         subjects = [stack.enter_context(subject(kind)) for kind in ("nubibus", "lxd")]
         taken = measure(subjects, given.rounds, given.running, given.instances)
         profile = start_profile(subjects[0])
-    sizes = {"running": given.running, "instances": given.instances}
+    load.append(os.getloadavg()[0])
+    sizes = {"running": given.running, "instances": given.instances, "tenth": given.instances // 10}
     ours, theirs = taken["nubibus"], taken["lxd"]
     print(report.table(ours, theirs, sizes))
     print(profile)
     if given.out:
-        given.out.write_text(report.page(ours, theirs, sizes, profile))
+        given.out.write_text(report.page(ours, theirs, sizes, profile, load))
         report.plot(ours, theirs, sizes, given.out.with_suffix(".svg"))
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from tests.conformance.world import unique
 from tools.bench.subject import Subject, milliseconds
@@ -21,10 +22,10 @@ PAYLOAD = bytes(range(256)) * 4096 * 100  # 100 MiB
 
 @dataclass(frozen=True)
 class Row:
-    """`goal` bounds ours/theirs from above, or from below when `higher` (a rate)."""
+    """`goal` bounds ours/theirs from above, or from below when `higher` (a rate). None: it is only shown."""
 
     name: str
-    goal: float
+    goal: float | None
     unit: str = "ms"
     higher: bool = False
 
@@ -38,8 +39,12 @@ EXEC = Row("exec of `true`", 1.0)
 PUSH = Row("file push of 100 MiB", 1.0)
 PULL = Row("file pull of 100 MiB", 1.0)
 FULL = Row("instances?recursion=2, {running} running", 0.05)
-METRICS = Row("/1.0/metrics, {running} running", 0.1)
+METRICS = Row("/1.0/metrics, {running} running, the first for 9 s", 0.1)
+AGAIN = Row("/1.0/metrics, {running} running, again at once", None)
+LIST_TENTH = Row("instances?recursion=1 of {tenth}", None)
 LIST = Row("instances?recursion=1 of {instances}", 0.2)
+CHANGE_TENTH = Row("change of one of {tenth} instances", None)
+CHANGE = Row("change of one of {instances} instances", None)
 EVENT = Row("event from change to websocket, p99 under load", 10.0)
 IDLE = Row("memory, idle (PSS)", 250.0, "MiB")
 LOADED = Row("memory, {running} running (PSS)", 300.0, "MiB")
@@ -74,6 +79,20 @@ def files(subject: Subject, samples: dict[Row, list[float]], rounds: int = 3) ->
         samples[PUSH].append(milliseconds(lambda: subject.world.push(name, "/root/big", PAYLOAD)))
         samples[PULL].append(milliseconds(lambda: subject.world.pull(name, "/root/big")))
     subject.world.close()
+
+
+def clear(subject: Subject) -> None:
+    """Remove what the world has made, several at a time: a thousand instances one by one take LXD minutes."""
+    undo, subject.world.undo[:] = subject.world.undo[::-1], []
+    with ThreadPoolExecutor(4) as clients:
+        list(clients.map(lambda action: action(), undo))
+
+
+def changes(subject: Subject, rounds: int = 15) -> list[float]:
+    """Of the description of an instance, to the end of its operation."""
+    path = f"/1.0/instances/{subject.world.instance()}"
+    bodies = [{"description": str(number)} for number in range(rounds)]
+    return [milliseconds(partial(subject.api.patch, path, body)) for body in bodies]
 
 
 def populate(subject: Subject, count: int, start: bool) -> None:
