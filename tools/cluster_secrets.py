@@ -54,12 +54,14 @@ class Authority:
         assert isinstance(key, Key)
         return cls(key, x509.load_pem_x509_certificate(secret["ca.crt"]))
 
-    def issue(self, name: str, names: tuple[str, ...], addresses: tuple[str, ...] = ()) -> dict[str, bytes]:
+    def issue(
+        self, name: str, names: tuple[str, ...], addresses: tuple[str, ...] = (), *, days: int = PART_DAYS
+    ) -> dict[str, bytes]:
         """ca.crt, tls.crt and tls.key of a part, PEM, valid for the common name, its own names and addresses."""
         key = ec.generate_private_key(ec.SECP384R1())
         called = [x509.DNSName(n) for n in (COMMON, *names)]
         alternatives = x509.SubjectAlternativeName([*called, *(x509.IPAddress(ip_address(a)) for a in addresses)])
-        builder = _builder(name, PART_DAYS, key).issuer_name(self.certificate.subject)
+        builder = _builder(name, days, key).issuer_name(self.certificate.subject)
         certificate = builder.add_extension(alternatives, critical=False).sign(self.key, hashes.SHA384())
         return {"ca.crt": _pem(self.certificate), "tls.crt": _pem(certificate), "tls.key": _key_pem(key)}
 

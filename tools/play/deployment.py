@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+import contextlib
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,16 +10,16 @@ from pathlib import Path
 import yaml
 
 from tools import cluster_secrets
+from tools.play import debris
 from tools.play.balancer import Balancer, Endpoints
+from tools.play.client import Lxc, take_down
 from tools.play.load import Remote
-from tools.play.podman import GATEWAY, NETWORK, Podman, until
+from tools.play.podman import Podman, until
 from tools.play.translate import Node, Pod, Translation
 from tools.render import render
 
 OVERLAY = Path(__file__).resolve().parents[2] / "deploy/k8s/overlays/single"
 HTTPS = 8443
-PREFIX = GATEWAY.rsplit(".", 1)[0]
-NATS = f"{PREFIX}.10"
 
 
 @dataclass
@@ -27,24 +27,28 @@ class Deployment:
     """`directory` holds everything; nothing of it is outside but podman's network and what instances are."""
 
     directory: Path
+    podman: Podman
     tag: str
-    podman: Podman = field(init=False)
     translation: Translation = field(init=False)
     endpoints: Endpoints = field(init=False)
     balancer: Balancer = field(init=False)
+    image: str = ""  # one for all parts, instead of those of `tag`
     _address: int = 20
 
     def __post_init__(self) -> None:
-        self.podman = Podman(self.directory)
         kept = self.directory / "secrets.yaml"
-        kept.write_text(yaml.safe_dump_all(cluster_secrets.manifests({}, (NATS,))))
+        kept.write_text(yaml.safe_dump_all(cluster_secrets.manifests({}, (self.nats,))))
         secrets = cluster_secrets.read(kept)
         secrets["nubibus-trust"] = {"play.crt": self._client_certificate()}
-        node = Node(self.directory, GATEWAY)
-        aliases = {"nats.nubibus.svc": NATS, "nats": NATS}
-        self.translation = Translation(render(OVERLAY), secrets, node, aliases)
+        node = Node(self.directory, self.podman.gateway)
+        aliases = {"nats.nubibus.svc": self.nats, "nats": self.nats}
+        self.translation = Translation(render(OVERLAY), secrets, node, aliases, self.image)
         self.endpoints = Endpoints(self.translation.patience("gateway"))
-        self.balancer = Balancer((GATEWAY, HTTPS), self.gateways, HTTPS)
+        self.balancer = Balancer((self.podman.gateway, HTTPS), self.gateways, HTTPS)
+
+    @property
+    def nats(self) -> str:
+        return f"{self.podman.subnet}.10"
 
     def _client_certificate(self) -> bytes:
         certificate, key = self.directory / "client.crt", self.directory / "client.key"
@@ -70,19 +74,26 @@ class Deployment:
 
     def pod(self, workload: str, number: int, tag: str | None = None) -> tuple[Pod, str]:
         if workload == "nats":
-            address = NATS
+            address = self.nats
         else:
             self._address += 1
-            address = f"{PREFIX}.{self._address}"
+            address = f"{self.podman.subnet}.{self._address}"
         pod = self.translation.pod(workload, number, address, tag or self.tag)
-        return pod, GATEWAY if pod.host_network else address
+        return pod, self.podman.gateway if pod.host_network else address
 
     def gateways(self) -> list[str]:
         """The endpoints of the gateway's Service."""
         return self.endpoints.of(self.podman.members("gateway"))
 
     def remote(self) -> Remote:
-        return Remote.of(GATEWAY, HTTPS, str(self.directory / "client.crt"), str(self.directory / "client.key"))
+        return Remote.of(
+            self.podman.gateway, HTTPS, str(self.directory / "client.crt"), str(self.directory / "client.key")
+        )
+
+    def lxc(self) -> Lxc:
+        """Debian's client, which trusts the deployment and is trusted."""
+        url = f"https://{self.podman.gateway}:{HTTPS}"
+        return Lxc.of(self.directory / "lxc", self.directory / "client.crt", self.directory / "client.key", url)
 
     def roll(self, workload: str, tag: str) -> None:
         """A rolling change to another image: with a surge where the workload has replicas, one after the other where not."""
@@ -110,14 +121,11 @@ class Deployment:
         self.podman.wait_ready(pod)
 
     def close(self) -> None:
+        """Nothing stays, not even of a deployment that no longer answers."""
+        with contextlib.suppress(Exception):
+            take_down(self.remote())
         self.balancer.stop()
+        debris.end_instances(self.directory)
         self.podman.close()
-
-
-def refuses(address: str, port: int) -> bool:
-    with socket.socket() as s:
-        s.settimeout(2)
-        return s.connect_ex((address, port)) != 0
-
-
-__all__ = ["GATEWAY", "HTTPS", "NETWORK", "Deployment", "refuses"]
+        debris.end_network()
+        subprocess.run(["umount", "-R", "-l", self.directory], capture_output=True)

@@ -52,11 +52,15 @@ class Remote:
 
 @dataclass
 class Reads:
-    """Reads paths again and again on threads of their own until the block ends; `outcomes` counts (path, answer)."""
+    """Reads paths again and again on threads of their own until the block ends.
+
+    `outcomes` counts (path, answer), `said` the texts of answers other than 200.
+    """
 
     remote: Remote
     paths: tuple[str, ...]
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    said: Counter[str] = field(default_factory=Counter)
     unretryable: int = 0
     asked_again: int = 0
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -80,18 +84,20 @@ class Reads:
 
     def _once(self, path: str) -> str:
         try:
-            status, _, headers = self._get(path)
+            status, answer, headers = self._get(path)
         except (OSError, http.client.HTTPException) as error:
             return type(error).__name__
+        if status != 200:
+            self.said[str(answer.get("error", answer))] += 1
         if status == 503 and "retry-after" not in headers:
             self.unretryable += 1
         return str(status)
 
     def _get(self, path: str) -> tuple[int, Json, dict[str, str]]:
-        """A GET whose connection broke before any answer is asked once more; `asked_again` tells how many there were."""
+        """A GET whose connection broke before the answer was whole is asked once more; `asked_again` tells how many there were."""
         try:
             return self.remote.request("GET", path)
-        except (http.client.RemoteDisconnected, ConnectionResetError, ssl.SSLEOFError):
+        except (http.client.HTTPException, ConnectionError, ssl.SSLError):
             self.asked_again += 1
             return self.remote.request("GET", path)
 
@@ -118,6 +124,15 @@ class Listener:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join(10)
+
+    def heard(self, actions: list[str], after: int, seconds: float = 30) -> list[str]:
+        """Those of the kinds in `actions` that came after the first `after` events; returns when all are there or time is up."""
+        end = time.monotonic() + seconds
+        while True:
+            found = [action for action in self.actions[after:] if action in actions]
+            if len(found) >= len(actions) or time.monotonic() > end:
+                return found
+            time.sleep(0.1)
 
     def _run(self) -> None:
         while not self._stop.is_set():

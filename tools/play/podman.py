@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -9,7 +10,8 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,28 +21,39 @@ from tools.play.balancer import Member
 from tools.play.translate import Pod, probe_address
 
 ROOT = Path(__file__).resolve().parents[2]
-NETWORK = "nubibus"
-SUBNET = "198.18.201.0/24"
-GATEWAY = "198.18.201.1"
+LOCK = Path("/var/tmp/nubibus-play.lock")
 # runc may not raise limits again on a machine without CAP_SYS_RESOURCE: podman starts with what a container gets.
 LIMITED = ["prlimit", "--nproc=30000:30000"]
 
 
-def environment() -> dict[str, str]:
-    """The environment that deploy/images/storage.sh makes."""
+def environment(store: str) -> dict[str, str]:
+    """The environment that deploy/images/storage.sh makes of a directory for images and containers."""
     script = ROOT / "deploy/images/storage.sh"
-    said = subprocess.run(["bash", "-c", f". {script}; env -0"], check=True, capture_output=True, text=True).stdout
-    return dict(entry.split("=", 1) for entry in said.split("\0") if "=" in entry)
+    said = subprocess.run(
+        ["bash", "-c", f". {script}; env -0"], env={**os.environ, "NUBIBUS_OCI": store}, check=True, capture_output=True, text=True
+    )  # fmt: skip
+    return dict(entry.split("=", 1) for entry in said.stdout.split("\0") if "=" in entry)
 
 
 @dataclass
 class Podman:
-    """`pods` are those played and not yet removed, with their addresses."""
+    """`pods` are those played and not yet removed, with their addresses; `subnet` is "a.b.c", of which .1 is the machine."""
 
     directory: Path
-    env: dict[str, str] = field(default_factory=environment)
+    store: str = "/var/tmp/nubibus-oci"
+    network: str = "nubibus"
+    subnet: str = "198.18.201"
     pods: dict[str, tuple[Pod, str]] = field(default_factory=dict)
     ending: set[str] = field(default_factory=set)
+    bridge: str = ""  # the link of the network, once that is made
+
+    def __post_init__(self) -> None:
+        self.env = environment(self.store)
+
+    @property
+    def gateway(self) -> str:
+        """Where pods that share the machine's network are reached."""
+        return f"{self.subnet}.1"
 
     def run(self, *arguments: str, text: str | None = None, check: bool = True, host_pid: bool = False) -> str:
         """What podman printed. `host_pid` is how a pod gets the node's processes: 4.3 passes over hostPID in a manifest."""
@@ -56,20 +69,26 @@ class Podman:
         changed.write_text('[containers]\npidns = "host"\n' + given.read_text())
         return {**self.env, "CONTAINERS_CONF": str(changed)}
 
-    def open(self) -> None:
-        """An empty store of pods (what an earlier play left is removed) and the network."""
+    @staticmethod
+    @contextmanager
+    def alone() -> Iterator[None]:
+        """One play at a time on a machine: what instances leave in the kernel bears the same names in all."""
+        with LOCK.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def clear(self) -> None:
+        """Removes what an earlier play left."""
         self.run("pod", "rm", "--force", "--all", check=False)
-        self.run("network", "rm", "-f", NETWORK, check=False)
+        self.run("network", "rm", "-f", self.network, check=False)
+
+    def open(self) -> None:
+        """The network. It is internal, which spares the machine a firewall of podman's."""
         self.run(
-            "network",
-            "create",
-            "--disable-dns",
-            "--subnet",
-            SUBNET,
-            "--gateway",
-            GATEWAY,
-            NETWORK,
-        )
+            "network", "create", "--disable-dns", "--internal", "--subnet", f"{self.subnet}.0/24", "--gateway", self.gateway,
+            self.network,
+        )  # fmt: skip
+        self.bridge = self.run("network", "inspect", self.network, "--format", "{{.NetworkInterface}}").strip()
 
     def play(self, pod: Pod, address: str) -> None:
         """Starts a pod; what it keeps from an earlier pod of the same name stays."""
@@ -82,7 +101,7 @@ class Podman:
             os.chown(fresh, owner, owner)
             fresh.chmod(mode)
             fresh.rename(path)
-        where = ["--network", "host"] if pod.host_network else ["--network", NETWORK, "--ip", address]
+        where = ["--network", "host"] if pod.host_network else ["--network", self.network, "--ip", address]
         self.pods[pod.name] = (pod, address)
         self.run("kube", "play", "--quiet", *where, "-", text=yaml.safe_dump(pod.manifest), host_pid=pod.host_pid)
 
@@ -126,14 +145,25 @@ class Podman:
     def wait_ready(self, name: str, seconds: float = 120) -> None:
         until(lambda: self.ready(name), seconds, lambda: f"{name} is not ready:\n{self.logs(name)}")
 
+    def said(self, container: str) -> str:
+        """All that a container has written."""
+        command = [*LIMITED, "podman", "logs", container]
+        return subprocess.run(command, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout
+
     def logs(self, pod: str, lines: int = 30) -> str:
         return self.run("pod", "logs", "--tail", str(lines), pod, check=False)
 
     def close(self) -> None:
+        """No pod and no network any more; images stay."""
         for name in list(self.pods):
-            self.remove(name, grace=5)
-        self.run("network", "rm", "-f", NETWORK, check=False)
-        shutil.rmtree(self.directory / "volumes", ignore_errors=True)
+            self.run("pod", "rm", "--force", "--time", "5", name, check=False)
+        self.run("network", "rm", "-f", self.network, check=False)
+
+
+def remove_store(store: Path) -> None:
+    """Images too. podman keeps a mount of the store on itself."""
+    subprocess.run(["umount", "--recursive", store / "store/overlay"], capture_output=True)
+    shutil.rmtree(store)
 
 
 def probes_of(pod: Pod, address: str) -> list[str]:
@@ -143,12 +173,24 @@ def probes_of(pod: Pod, address: str) -> list[str]:
 def probe(url: str) -> str:
     """ "ready", "unready" or "dead" (nothing listens)."""
     try:
+        return "ready" if answer_of(url)[0] == 200 else "unready"
+    except ConnectionRefusedError:
+        return "dead"
+
+
+def answer_of(url: str) -> tuple[int, str]:
+    """Status and text of a GET; (0, "") if nothing came in time. ConnectionRefusedError if nothing listens."""
+    try:
         with urllib.request.urlopen(url, timeout=2) as answer:
-            return "ready" if answer.status == 200 else "unready"
-    except urllib.error.HTTPError:
-        return "unready"
-    except OSError as error:
-        return "dead" if isinstance(getattr(error, "reason", error), ConnectionRefusedError) else "unready"
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+    except urllib.error.URLError as error:
+        if isinstance(error.reason, ConnectionRefusedError):
+            raise error.reason from None
+        return 0, ""
+    except OSError:
+        return 0, ""
 
 
 def worst(conditions: list[str]) -> str:

@@ -61,6 +61,7 @@ class Translation:
     secrets: dict[str, dict[str, bytes]]
     node: Node
     aliases: dict[str, str]
+    image: str = ""  # one image that serves as every part's, if it is given
 
     def config_maps(self) -> dict[str, dict[str, str]]:
         return {m["metadata"]["name"]: m["data"] for m in self.manifests if m["kind"] == "ConfigMap"}
@@ -81,7 +82,7 @@ class Translation:
             "status.podIP": self.node.address if host else address,
         }
         for container in spec["containers"]:
-            container["image"] = container["image"].rsplit(":", 1)[0] + f":{tag}"
+            self._image(container, tag)
             pod.probes[container["name"]] = {
                 key: self._probe(container, container.pop(key))
                 for key in ("startupProbe", "readinessProbe", "livenessProbe")
@@ -111,6 +112,14 @@ class Translation:
             "spec": spec,
         }
         return pod
+
+    def _image(self, container: Manifest, tag: str) -> None:
+        if not self.image:
+            container["image"] = container["image"].rsplit(":", 1)[0] + f":{tag}"
+            return
+        container["image"] = self.image
+        started = ["/usr/bin/python3", "-m", f"services.{container['name']}"]
+        container["command"] = ["/usr/bin/nats-server"] if container["name"] == "nats" else started
 
     def patience(self, workload: str) -> float:
         """Seconds after which a pod that answers "not ready" gets no new connections."""

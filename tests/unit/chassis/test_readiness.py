@@ -182,13 +182,11 @@ async def test_a_missing_directory_is_said_and_mended(tmp_path: Path) -> None:
         assert len(probed.complaints()) == 1
 
 
-async def test_an_expired_certificate_is_said_and_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_expired_certificate_is_said_and_mended(tmp_path: Path) -> None:
     log, tls, authority = tmp_path / "log", tmp_path / "tls", Authority.fresh()
     for directory in (tls, tmp_path / "d"):
         directory.mkdir()
-    monkeypatch.setattr("tools.cluster_secrets.PART_DAYS", 0)
-    write(tls, authority.issue("control", ()))
-    monkeypatch.undo()
+    write(tls, authority.issue("control", (), days=0))
     async with NatsServer(tmp_path / "nats") as nats:
         async with part(tmp_path / "d", log, {"NUBIBUS_NATS": nats.url, "NUBIBUS_TLS": str(tls)}) as probed:
             await probed.until(503, str(tls / "tls.crt"), "renew it")

@@ -1,0 +1,97 @@
+"""The whole play: a user's first steps, rights, every part killed and replaced under load, a larger gateway, bad surroundings."""
+
+from __future__ import annotations
+
+import time
+
+from tools.play import rights, surroundings
+from tools.play.claims import Claims
+from tools.play.client import Monitor, change, ends, launch, prepare, ran
+from tools.play.deployment import Deployment
+from tools.play.load import Listener, Reads
+
+READS = ("/1.0", "/1.0/profiles", "/1.0/instances?recursion=1", "/1.0/images", "/1.0/networks", "/1.0/storage-pools")
+TWICE = ("gateway", "control")
+ON_THE_NODE = ("instances", "storage", "network")
+KILLED = ("gateway", "control", "images", *ON_THE_NODE, "nats")
+ROLLED = ("gateway", "control", "images", "node")
+LIFE = ["instance-created", "instance-started", "instance-stopped", "instance-deleted"]
+
+
+def play(claims: Claims, deployment: Deployment) -> None:
+    remote = deployment.remote()
+    image = prepare(remote)
+    first_steps(claims, deployment, image)
+    rights.check(claims.tell, deployment)
+    for what in KILLED:
+        under_load(claims, deployment, what, image, "kill")
+    claims.tell("the instance ran on through it all", ran(remote, "c1") == 7)
+    for what in ROLLED:
+        under_load(claims, deployment, what, image, "roll")
+    claims.tell("the instance ran on through the change", ran(remote, "c1") == 7)
+    scale(claims, deployment)
+    surroundings.check(claims.tell, deployment)
+    claims.tell("the instance ends", ends(remote, "c1")["status"] == "Success")
+
+
+def first_steps(claims: Claims, deployment: Deployment, image: str) -> None:
+    """With Debian's client, as somebody who has read docs/kubernetes.md does them."""
+    lxc = deployment.lxc()
+    with Monitor(lxc) as monitor:
+        monitor.connected(deployment.remote())
+        lxc.run("launch", f"play:{image}", "play:c1")
+        said = lxc.run("exec", "play:c1", "--", "sh", "-c", "echo from $(hostname); exit 7", code=7)
+        heard = monitor.heard("instance-started")
+    claims.tell("lxc launches an instance, and its command ends with its exit code", said == "from c1\n", said.strip())
+    claims.tell("lxc monitor hears of it", heard and "instance-created" in monitor.actions)
+
+
+def under_load(claims: Claims, deployment: Deployment, what: str, image: str, action: str) -> None:
+    """Does `action` while reads go on and an instance comes and goes; nothing may be lost."""
+    remote, title = deployment.remote(), f"{action} of {what}"
+    with Listener(remote) as listener, Reads(remote, READS) as reads:
+        time.sleep(0.5)
+        before = len(listener.actions)
+        disturb(deployment, what, action)
+        name = f"load-{what}"
+        outcome = [launch(remote, name, image)["status"], ends(remote, name)["status"]]
+        told = listener.heard(LIFE, before)
+    claims.tell(f"{title}: operations end in Success", outcome == ["Success", "Success"], outcome)
+    failed = reads.failed()
+    if what in TWICE:
+        claims.tell(f"{title}: no request failed", not failed, f"{failed} {dict(reads.said)}" if failed else "")
+    else:
+        odd = {k: n for k, n in failed.items() if k[1] != "503"}
+        claims.tell(f"{title}: only 503 with Retry-After", not odd and not reads.unretryable, failed or "")
+    # A gateway that is killed breaks the connections on which it had not answered: at most one a client. Nothing else breaks any.
+    bound = len(READS) if (what, action) == ("gateway", "kill") else 0
+    claims.tell(f"{title}: at most {bound} requests were asked again", reads.asked_again <= bound, reads.asked_again)
+    seen = listener.sequences
+    claims.tell(f"{title}: events in order, none twice", seen == sorted(set(seen)))
+    claims.tell(f"{title}: no event is missing", told == LIFE, told or "none came")
+
+
+def disturb(deployment: Deployment, what: str, action: str) -> None:
+    if action == "kill":
+        deployment.kill("node-0" if what in ON_THE_NODE else f"{what}-0", what)
+    else:
+        deployment.roll(what, f"{deployment.tag}-next")
+
+
+def scale(claims: Claims, deployment: Deployment) -> None:
+    """The gateway from as many as there are to 1, and from 1 to 3 while a listener stays."""
+    remote = deployment.remote()
+    for name in [name for name, (pod, _) in deployment.podman.pods.items() if pod.workload == "gateway"][1:]:
+        deployment.podman.remove(name)
+    with Listener(remote) as listener, Reads(remote, ("/1.0",)) as reads:
+        time.sleep(0.5)
+        for number in (20, 21):
+            deployment.start("gateway", number)
+            deployment.podman.wait_ready(f"gateway-{number}")
+        connected = listener.reconnects
+        change(remote, "PATCH", "/1.0/profiles/default", {"description": "scaled"})
+        told = listener.heard(["profile-updated"], 0)
+    claims.tell("scaling the gateway from 1 to 3: its listener stays connected", connected == 0, connected)
+    claims.tell("scaling the gateway from 1 to 3: its listener hears", bool(told), told)
+    failed = reads.failed()
+    claims.tell("scaling the gateway from 1 to 3: no request failed", not failed and not reads.asked_again, failed)
