@@ -60,6 +60,7 @@ def _end(*_: object) -> None:
 def played(podman: Podman, tag: str) -> Iterator[Deployment]:
     """The deployment, not open yet; image N+1 is image N under another tag."""
     podman.clear()
+    podman.open()
     for part in PARTS:
         podman.run("tag", f"localhost/nubibus/{part}:{tag}", f"localhost/nubibus/{part}:{tag}-next")
     deployment = Deployment(podman.directory, podman, tag)

@@ -52,26 +52,31 @@ class Balancer:
     _found: list[str] = field(default_factory=list)
     _ended: threading.Event = field(default_factory=threading.Event)
     _turn: itertools.count[int] = field(default_factory=itertools.count)
-    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
+    _loop: asyncio.AbstractEventLoop | None = None
     _threads: list[threading.Thread] = field(default_factory=list)
 
     def start(self) -> None:
         self._found = self.backends()
-        started = threading.Event()
+        self._loop, started = asyncio.new_event_loop(), threading.Event()
         self._threads = [
             threading.Thread(target=self._watch, daemon=True),
-            threading.Thread(target=self._run, args=(started,), daemon=True),
+            threading.Thread(target=self._run, args=(self._loop, started), daemon=True),
         ]
         for thread in self._threads:
             thread.start()
         if not started.wait(10):
             raise RuntimeError(f"cannot listen on {self.address}")
 
-    def _run(self, started: threading.Event) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(asyncio.start_server(self._serve, *self.address))
+    def _run(self, loop: asyncio.AbstractEventLoop, started: threading.Event) -> None:
+        asyncio.set_event_loop(loop)
+        server = loop.run_until_complete(asyncio.start_server(self._serve, *self.address))
         started.set()
-        self._loop.run_forever()
+        loop.run_forever()
+        server.close()
+        for task in (tasks := asyncio.all_tasks(loop)):
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        loop.close()
 
     def _watch(self) -> None:
         """Follows readiness beside the loop, as the endpoints of a Service follow it."""
@@ -80,7 +85,7 @@ class Balancer:
 
     def stop(self) -> None:
         self._ended.set()
-        if self._threads:
+        if self._loop is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
         for thread in self._threads:
             thread.join(10)

@@ -17,6 +17,7 @@ from tools.play.load import Remote
 
 PATIENCE = 120  # seconds that an operation gets
 BRIDGE = "nbplay1"
+AWAY = "service is not available"
 
 
 def change(remote: Remote, method: str, path: str, body: object = None) -> dict[str, object]:
@@ -54,11 +55,13 @@ def finished(remote: Remote, operation: str) -> dict[str, object]:
 
 
 def upload(remote: Remote, data: bytes) -> str:
-    connection = http.client.HTTPSConnection(remote.host, remote.port, timeout=60, context=remote.context)
-    connection.request("POST", "/1.0/images", data, {"Content-Type": "application/octet-stream"})
-    answer = connection.getresponse().read()
-    connection.close()
-    operation = finished(remote, json.loads(answer)["operation"])
+    """The fingerprint of the image that `data` is."""
+    for _ in range(60):
+        status, answer, headers = remote.request("POST", "/1.0/images", data)
+        if status == 202:
+            break
+        time.sleep(float(headers["retry-after"]))
+    operation = finished(remote, answer["operation"])
     return str(operation["metadata"]["fingerprint"])  # type: ignore[index]
 
 
@@ -124,13 +127,19 @@ class Lxc:
         return {**os.environ, "LXD_CONF": str(self.home), "HOME": str(self.home)}
 
     def run(self, *arguments: str, code: int = 0) -> str:
-        """What it printed; it must end with `code`."""
-        done = subprocess.run(
-            ["lxc", *arguments], env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE
-        )  # fmt: skip
-        if done.returncode != code:
-            raise RuntimeError(f"lxc {' '.join(arguments)} ended with {done.returncode}: {done.stderr.strip()}")
-        return done.stdout
+        """What it printed; it must end with `code`. It is called again while it says that a part is away: lxc itself does not."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            done = subprocess.run(
+                ["lxc", *arguments], env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE
+            )  # fmt: skip
+            if done.returncode == code:
+                return done.stdout
+            if AWAY not in done.stderr or time.monotonic() > end:
+                raise RuntimeError(f"lxc {' '.join(arguments)} ended with {done.returncode}: {done.stderr.strip()}")
+            if arguments[0] == "launch":  # it may have come half the way
+                subprocess.run(["lxc", "delete", "--force", arguments[-1]], env=self.environment, capture_output=True)
+            time.sleep(1)
 
 
 @dataclass
@@ -153,6 +162,8 @@ class Monitor:
         self._process.kill()
         self._process.wait()
         self._thread.join(10)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
 
     def _read(self) -> None:
         assert self._process.stdout is not None

@@ -61,7 +61,8 @@ def end_network() -> None:
 
 
 def end_cgroups() -> None:
-    """podman leaves the empty group under which it put those of pods."""
-    for group in Path("/sys/fs/cgroup").glob("*/libpod_parent"):
-        with contextlib.suppress(OSError):
-            group.rmdir()
+    """podman leaves empty groups of pods. One that is in use cannot be removed."""
+    for top in Path("/sys/fs/cgroup").glob("*/libpod_parent"):
+        for folder, _, _ in os.walk(top, topdown=False):
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)

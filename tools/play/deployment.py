@@ -59,8 +59,7 @@ class Deployment:
         return certificate.read_bytes()
 
     def open(self) -> None:
-        """Everything that the overlay says, ready."""
-        self.podman.open()
+        """Everything that the overlay says, ready, in the network that podman has opened."""
         for workload in self.translation.workloads():
             for number in range(workload["spec"].get("replicas", 1)):
                 self.start(workload["metadata"]["name"], number)
@@ -128,4 +127,5 @@ class Deployment:
         debris.end_instances(self.directory)
         self.podman.close()
         debris.end_network()
+        debris.end_cgroups()
         subprocess.run(["umount", "-R", "-l", self.directory], capture_output=True)

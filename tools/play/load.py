@@ -39,7 +39,8 @@ class Remote:
     ) -> tuple[int, Json, dict[str, str]]:
         connection = http.client.HTTPSConnection(self.host, self.port, timeout=timeout, context=self.context)
         try:
-            connection.request(method, path, None if body is None else json.dumps(body))
+            data = body if body is None or isinstance(body, bytes) else json.dumps(body)
+            connection.request(method, path, data, {"Content-Type": "application/octet-stream"} if data is body else {})
             answer = connection.getresponse()
             return answer.status, json.loads(answer.read()), {k.lower(): v for k, v in answer.getheaders()}
         finally:
@@ -54,11 +55,13 @@ class Remote:
 class Reads:
     """Reads paths again and again on threads of their own until the block ends.
 
-    `outcomes` counts (path, answer), `said` the texts of answers other than 200.
+    `outcomes` counts (path, answer), `said` the texts of answers other than 200. A patient reader asks again after a 503, as its
+    Retry-After says; what comes then is the outcome.
     """
 
     remote: Remote
     paths: tuple[str, ...]
+    patient: bool = False
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     said: Counter[str] = field(default_factory=Counter)
     unretryable: int = 0
@@ -85,6 +88,10 @@ class Reads:
     def _once(self, path: str) -> str:
         try:
             status, answer, headers = self._get(path)
+            end = time.monotonic() + 30
+            while self.patient and status == 503 and "retry-after" in headers and time.monotonic() < end:
+                time.sleep(float(headers["retry-after"]))
+                status, answer, headers = self._get(path)
         except (OSError, http.client.HTTPException) as error:
             return type(error).__name__
         if status != 200:

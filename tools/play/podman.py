@@ -142,7 +142,7 @@ class Podman:
             if pod.workload == workload
         ]
 
-    def wait_ready(self, name: str, seconds: float = 120) -> None:
+    def wait_ready(self, name: str, seconds: float = 240) -> None:
         until(lambda: self.ready(name), seconds, lambda: f"{name} is not ready:\n{self.logs(name)}")
 
     def said(self, container: str) -> str:
@@ -155,8 +155,8 @@ class Podman:
 
     def close(self) -> None:
         """No pod and no network any more; images stay."""
-        for name in list(self.pods):
-            self.run("pod", "rm", "--force", "--time", "5", name, check=False)
+        if self.pods:
+            self.run("pod", "rm", "--force", "--time", "5", *self.pods, check=False)
         self.run("network", "rm", "-f", self.network, check=False)
 
 

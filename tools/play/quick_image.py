@@ -20,9 +20,8 @@ NOT_WANTED = re.compile(
     r"/usr/share/(doc|man|locale|info|lintian|bash-completion|zsh)/|/usr/lib/python3/dist-packages/.*/tests/"
 )
 CODE = ("chassis", "rows", "services", "gen")
-SHELL = "/usr/sbin/nologin"
-USERS = f"root:x:0:0::/root:/bin/sh\nnubibus:x:64040:64040::/:{SHELL}\nnats:x:64041:64041::/:{SHELL}\n"
-GROUPS = "root:x:0:\nnubibus:x:64040:\nnats:x:64041:\n"
+OWN = {"passwd": "{name}:x:{id}:{id}::/nonexistent:/usr/sbin/nologin\n", "group": "{name}:x:{id}:\n"}
+USERS = {"nubibus": 64040, "nats": 64041}
 
 
 def wanted() -> set[str]:
@@ -86,17 +85,17 @@ def fill(root: Path) -> None:
     form = r"${Package}\t${Essential}\t${Pre-Depends},${Depends}\t${Provides}\n"
     status = subprocess.run(["dpkg-query", "-W", "-f", form], capture_output=True, text=True, check=True).stdout
     listed = "\0".join(files(closure(wanted(), status)))
-    tar = ["tar", "-C", "/", "--no-recursion", "--null", "--ignore-failed-read", "-T", "-", "-cf", "-"]
-    packing = subprocess.Popen(tar, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    unpacking = subprocess.Popen(["tar", "-C", root, "--keep-directory-symlink", "-xf", "-"], stdin=packing.stdout)
-    assert packing.stdin is not None
-    packing.stdin.write(listed.encode())
-    packing.stdin.close()
-    if unpacking.wait() or packing.wait():
-        raise RuntimeError("the packages' files cannot be copied")
+    pack = ["tar", "-C", "/", "--no-recursion", "--null", "--ignore-failed-read", "-T", "-", "-cf", "-"]
+    packed = subprocess.run(
+        pack, input=listed.encode(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True
+    ).stdout
+    subprocess.run(["tar", "-C", root, "--keep-directory-symlink", "-xf", "-"], input=packed, check=True)
     shutil.copy("/etc/ld.so.cache", root / "etc/ld.so.cache")
-    (root / "etc/passwd").write_text(USERS)
-    (root / "etc/group").write_text(GROUPS)
+    for file, line in OWN.items():
+        debian = Path(f"/usr/share/base-passwd/{file}.master").read_text()
+        (root / "etc" / file).write_text(
+            debian + "".join(line.format(name=name, id=id_) for name, id_ in USERS.items())
+        )
     shutil.copy(ROOT / ".venv/bin/nats-server", root / "usr/bin/nats-server")
     for name in CODE:
         shutil.copytree(ROOT / name, root / "opt/nubibus" / name, symlinks=True)
@@ -110,7 +109,9 @@ def compile_what_starts(root: Path) -> None:
         f"import services.{path.parent.name}.__main__" for path in sorted(ROOT.glob("services/*/__main__.py"))
     )
     clean = {"PATH": "/usr/bin:/usr/sbin", "PYTHONPATH": "/opt/nubibus:/opt/wheels"}
-    subprocess.run(["chroot", root, "/usr/bin/python3", "-c", imports], env=clean, check=True)
+    subprocess.run(
+        ["chroot", root, "/usr/bin/python3", "-c", imports], env=clean, check=True, stderr=subprocess.DEVNULL
+    )
 
 
 def wheels(into: Path) -> None:

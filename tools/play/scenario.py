@@ -46,10 +46,12 @@ def first_steps(claims: Claims, deployment: Deployment, image: str) -> None:
     claims.tell("lxc monitor hears of it", heard and "instance-created" in monitor.actions)
 
 
-def under_load(claims: Claims, deployment: Deployment, what: str, image: str, action: str) -> None:
-    """Does `action` while reads go on and an instance comes and goes; nothing may be lost."""
+def under_load(
+    claims: Claims, deployment: Deployment, what: str, image: str, action: str, *, patient: bool = False
+) -> None:
+    """Does `action` while reads go on and an instance comes and goes; nothing may be lost. `patient` clients mind Retry-After."""
     remote, title = deployment.remote(), f"{action} of {what}"
-    with Listener(remote) as listener, Reads(remote, READS) as reads:
+    with Listener(remote) as listener, Reads(remote, READS, patient) as reads:
         time.sleep(0.5)
         before = len(listener.actions)
         disturb(deployment, what, action)
