@@ -173,6 +173,7 @@ class Promised:
         assert self.api.request("GET", "/1.0/instances/deleted").status == 404
         self.api.post("/1.0/instances", self.world.body("deleted"))
         assert not self.rootfs("deleted").joinpath("mark").exists(), "the files of a deleted instance came back"
+        self.world.start("deleted")  # made of the unpacked image that is kept beside the pools: it is whole too
 
 
 @pytest.mark.timeout(400)
