@@ -149,8 +149,8 @@ class Promised:
         found = {}
         for top in ("storage-pools", "backups", "images"):
             for path in sorted((self.directory / top).rglob("*")):
-                if path.is_symlink() or not path.is_file() or path.name == "backup.yaml":
-                    continue
+                if "backup.yaml" in path.name or path.is_symlink() or not path.is_file():
+                    continue  # backup.yaml follows each change a moment later
                 found[str(path.relative_to(self.directory))] = hashlib.sha256(path.read_bytes()).hexdigest()
         return found
 

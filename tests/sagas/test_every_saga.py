@@ -11,7 +11,9 @@ from types import ModuleType
 from chassis.saga import Saga
 from tools.faults.__main__ import scenes
 
-WITHOUT_A_SCENE = {"profile.rename"}  # only runs where more than 900 instances use the profile; the standard checks play it
+WITHOUT_A_SCENE = {
+    "profile.rename"
+}  # only runs where more than 900 instances use the profile; the standard checks play it
 HERE = Path(__file__).parent
 SERVICES = ("control", "images", "instances", "network", "storage")
 
