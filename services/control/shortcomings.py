@@ -9,6 +9,11 @@ from gen.nubibus.control.v1 import control_pb2
 from services.control.warning import Warnings
 
 CGROUP = "sys/fs/cgroup"
+APPARMOR = "AppArmor support has been disabled"
+WEIGHT = "Couldn't find the CGroup blkio.weight"
+NETWORK = "Couldn't find the CGroup network priority controller"
+MACHINES = "Instance type not operational"
+TYPES = {APPARMOR, WEIGHT, NETWORK, MACHINES}
 
 
 def find(root: Path = Path("/"), member: str = "none") -> Iterator[control_pb2.WarningReport]:
@@ -18,16 +23,16 @@ def find(root: Path = Path("/"), member: str = "none") -> Iterator[control_pb2.W
         return control_pb2.WarningReport(type=what, severity="low", message=message, member=member)
 
     if not (root / "sys/kernel/security/apparmor").exists():
-        yield missing("AppArmor support has been disabled", "Disabled because of lack of kernel support")
+        yield missing(APPARMOR, "Disabled because of lack of kernel support")
     if (
         not _has(root, "blkio", "blkio.weight")
         and not _has(root, "blkio", "blkio.bfq.weight")
         and not _unified(root, "io")
     ):
-        yield missing("Couldn't find the CGroup blkio.weight", "disk priority will be ignored")
+        yield missing(WEIGHT, "disk priority will be ignored")
     if not (root / CGROUP / "net_prio").exists() and not _unified(root, "cpu"):
-        yield missing("Couldn't find the CGroup network priority controller", "network priority will be ignored")
-    yield missing("Instance type not operational", "virtual machines are not supported yet")
+        yield missing(NETWORK, "network priority will be ignored")
+    yield missing(MACHINES, "virtual machines are not supported yet")
 
 
 def _has(root: Path, controller: str, name: str) -> bool:
@@ -43,5 +48,11 @@ def _unified(root: Path, controller: str) -> bool:
 
 
 async def report(warnings: Warnings, member: str) -> None:
-    for found in find(member=member):
-        await warnings.note(found)
+    """Note what is missing, and resolve what was missing before and is there now."""
+    found = list(find(member=member))
+    for each in found:
+        await warnings.note(each)
+    lacking = {each.type for each in found}
+    for row in list(warnings.rows.select()):
+        if row.value.type in TYPES - lacking and row.value.location == member:
+            await warnings.resolve(row)

@@ -102,11 +102,16 @@ class Warnings:
 
     async def Resolve(self, request: control_pb2.WarningReport, call: Call) -> rest_pb2.Empty:
         row = self._same(request)
-        if row is not None and row.value.status != RESOLVED:
+        if row is not None:
+            await self.resolve(row)
+        return rest_pb2.Empty()
+
+    async def resolve(self, row: Versioned[Warning]) -> None:
+        """It is over; what is over already stays as it is."""
+        if row.value.status != RESOLVED:
             now = datetime.now(UTC)
             resolved = msgspec.structs.replace(row.value, status=RESOLVED, updated_at=now)
             await self.store.commit(Change().put(WARNING, resolved, expect=row.revision))
-        return rest_pb2.Empty()
 
     def _same(self, request: control_pb2.WarningReport) -> Versioned[Warning] | None:
         identity = _identity(request)

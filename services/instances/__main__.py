@@ -7,6 +7,7 @@ from chassis.cancellation import Cancellation
 from chassis.sagas import Sagas
 from chassis.service import Part
 from chassis.sockets import Sockets
+from chassis.troubles import Troubles
 from rows.instance import SNAPSHOT
 from services.instances.backupfile import BackupFiles
 from services.instances.boot import Boot
@@ -48,6 +49,7 @@ async def wire(part: Part) -> None:
     parts.sagas = Sagas(part.store, part.name, SAGAS, parts=parts, member=part.member)
     exits, sockets, default_profiles = Exits(parts), Sockets(), DefaultProfiles(parts)
     boot, backup_files = Boot(parts, exits), BackupFiles(parts)
+    boot.tell = Troubles("Failed to autostart instance", "low", part.member).tell
     watchers.append(exits)
     instances = InstanceServicer(parts, sockets)
     part.serve(instances, Profiles(parts), References(parts), Cancellation(parts.sagas.cancel), boot, sockets)

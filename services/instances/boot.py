@@ -23,6 +23,7 @@ from chassis.errors import Conflict, Fault
 from chassis.keys import Config
 from chassis.operations import SUCCESS
 from chassis.store import Change
+from chassis.troubles import Tell, untold
 from gen.nubibus.instances.v1 import power_pb2
 from rows.instance import INSTANCE
 from services.instances import hostside, names
@@ -51,6 +52,7 @@ class Boot:
         self.exits = exits
         self.mark = parts.directory / MARK
         self.to_start: list[Member] = []
+        self.tell: Tell = untold
         self.going_down = False
 
     async def converge(self) -> None:
@@ -98,9 +100,12 @@ class Boot:
 
     async def _start(self, member: Member) -> None:
         value = member.value
+        url = names.instance_url(value.project, value.name)
+        problem = ""
         for attempt in range(TRIES):
             problem = await self._try(value.project, value.name)
             if not problem:
+                await self.tell(url, value.project, "")
                 return
             log.warning(
                 "an automatic start failed",
@@ -110,6 +115,7 @@ class Boot:
                 error=problem,
             )
             await asyncio.sleep(PAUSE)
+        await self.tell(url, value.project, problem)
         await self._record_stopped(member)
 
     async def _try(self, project: str, name: str) -> str:

@@ -9,6 +9,7 @@ from chassis import errors, service
 from chassis.converge import Converge
 from chassis.service import Part
 from chassis.store import Mirror
+from chassis.troubles import Troubles
 from rows.control import SERVER_CONFIG, ServerConfig
 from services.network.acl import Acls
 from services.network.dns_server import DnsServer
@@ -29,6 +30,7 @@ async def wire(part: Part) -> None:
     usage = Usage(part.store)
     host = Host(part.directory)
     keeper = Keeper(part.store, usage, host)
+    keeper.tell = Troubles("Network unavailable", "moderate", part.member).tell
     configuration = part.store.mirror(SERVER_CONFIG)
 
     names = DnsServer(Served(usage, host, part.member).zones)

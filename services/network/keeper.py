@@ -21,6 +21,7 @@ from chassis.converge import Converge
 from chassis.key_types import is_true
 from chassis.keys import Config
 from chassis.store import Change, Store, Versioned
+from chassis.troubles import Tell, untold
 from rows.instance import Instance
 from rows.network import NETWORK, Network, NetworkAcl, NetworkForward
 from rows.profile import Profile
@@ -59,6 +60,7 @@ class Keeper:
         self._pending: dict[str, dict[str, tuple[str, str]]] = defaultdict(dict)
         self._gone: dict[str, set[str]] = defaultdict(set)
         self._down = False
+        self.tell: Tell = untold
 
     def watch(self) -> None:
         """From now on follow the rows whose nics DHCP must know; called when the store has caught up."""
@@ -151,11 +153,14 @@ class Keeper:
         await self._sweep()
         faults = []
         for row in list(self.usage.networks.select()):
+            problem = ""
             try:
                 async with self.changing(row.value.name):
                     await self.settle(row)
             except errors.Fault as fault:
-                faults.append(f"{row.value.name}: {fault.text}")
+                problem = fault.text
+                faults.append(f"{row.value.name}: {problem}")
+            await self.tell(f"/1.0/networks/{row.value.name}", row.value.project, problem)
         if faults:
             raise errors.Internal("; ".join(faults))
 

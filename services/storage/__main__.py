@@ -7,6 +7,7 @@ from chassis.cancellation import Cancellation
 from chassis.converge import Converge
 from chassis.kinds import Versioned
 from chassis.sagas import Sagas
+from chassis.troubles import Troubles
 from rows.image import IMAGE, Image
 from services.storage.drivers import host
 from services.storage.parts import Parts
@@ -29,6 +30,7 @@ async def wire(part: service.Part) -> None:
     images = part.store.mirror(IMAGE)
     by_fingerprint = images.index("fingerprint", lambda image: [image.fingerprint])
     parts = Parts.of(part.directory, part.store, lambda name: by_fingerprint.count(name) > 0, part.member)
+    parts.places.tell = Troubles("Storage pool unavailable", "high", part.member).tell
     places, trees = parts.places, parts.trees
     sagas = Sagas(part.store, part.name, VERBS, parts=parts, member=part.member)
     placing = Placing(part.store, parts)

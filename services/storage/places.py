@@ -12,6 +12,7 @@ import structlog
 from chassis import errors
 from chassis.kinds import Versioned
 from chassis.store import Store
+from chassis.troubles import Tell, untold
 from rows.image import IMAGE
 from rows.profile import PROFILE
 from rows.storage import POOL, VOLUME, VOLUME_SNAPSHOT, Pool, Volume
@@ -32,6 +33,7 @@ class Places:
         self.profiles = store.mirror(PROFILE)
         self.images = store.mirror(IMAGE).index("fingerprint", lambda image: [image.fingerprint])
         self.broken: dict[str, str] = {}
+        self.tell: Tell = untold
         self._drivers: dict[str, tuple[dict[str, str], Driver]] = {}
         self._by_pool = self.volumes.index("pool", lambda volume: [volume.pool])
         self._profiles_by_pool = self.profiles.index("pool", lambda profile: _pools_of(profile.devices))
@@ -70,6 +72,7 @@ class Places:
             log.error("A storage pool cannot be opened", pool=name, reason=self.broken[name])
         else:
             self.broken.pop(name, None)
+        await self.tell(f"/1.0/storage-pools/{name}", "", self.broken.get(name, ""))
 
     async def open_all(self) -> None:
         await asyncio.gather(*(self.open(row.value.name) for row in self.pools.select()))
@@ -86,6 +89,9 @@ class Places:
                 del self.broken[name]
             else:
                 await self.open(name)
+        for row in list(self.pools.select()):
+            if row.value.name not in self.broken:
+                await self.tell(f"/1.0/storage-pools/{row.value.name}", "", "")
 
     def volumes_in(self, pool: str) -> Iterator[Versioned[Volume]]:
         return self._by_pool.select(pool)

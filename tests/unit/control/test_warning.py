@@ -13,6 +13,7 @@ from chassis import errors
 from chassis.store import Change
 from gen.nubibus.control.v1 import control_pb2
 from rows.control import WARNING
+from services.control import shortcomings
 from tests.unit.control.conftest import ADMIN, World, collected
 
 
@@ -83,3 +84,22 @@ async def test_deleting_and_not_finding(world: World) -> None:
     await world.warnings.Delete(control_pb2.NameRequest(name=name), ADMIN)
     with pytest.raises(errors.NotFound, match="Warning not found"):
         await world.warnings.Get(control_pb2.NameRequest(name=name), ADMIN)
+
+
+async def test_what_is_no_longer_missing_is_resolved(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    lacking = ["AppArmor support has been disabled", "Instance type not operational"]
+
+    def find(*, member: str) -> list[control_pb2.WarningReport]:
+        return [control_pb2.WarningReport(type=each, message="m", member=member) for each in lacking]
+
+    monkeypatch.setattr(shortcomings, "find", find)
+    await shortcomings.report(world.warnings, "none")
+    await world.warnings.Report(report(), ADMIN)
+    del lacking[0]
+    await shortcomings.report(world.warnings, "none")
+    statuses = {one["type"]: (one["status"], one["count"]) for one in await listed(world)}
+    assert statuses == {
+        "AppArmor support has been disabled": ("resolved", 1),
+        "Instance type not operational": ("new", 2),
+        "Disk full": ("new", 1),  # somebody else's
+    }
