@@ -43,18 +43,52 @@ async def test_a_missing_tool_names_its_package(monkeypatch: pytest.MonkeyPatch)
     assert caught.value.text == 'Required tool "mkfs.btrfs" is missing (install the Debian package btrfs-progs)'
 
 
-async def test_time_and_cancellation_end_the_whole_group(tmp_path: Path) -> None:
-    mark = tmp_path / "alive"
-    script = f"(sleep 60; touch {mark}) & echo started > {tmp_path}/started; wait"
-    with pytest.raises(errors.Unavailable, match="did not finish within"):
-        await Command("sh", "-c", script).run(timeout=0.3)
-    task = asyncio.create_task(Command("sh", "-c", script).run())
+SCRIPT = "sleep 600 & echo $! > {place}/child.new; mv {place}/child.new {place}/child; wait"
+
+
+async def child(place: Path) -> int:
+    """The pid of what the tool has started, once it has."""
     async with asyncio.timeout(20):
-        while not (tmp_path / "started").exists():
+        while not (place / "child").exists():
             await asyncio.sleep(0.01)
+    return int((place / "child").read_text())
+
+
+async def gone(pid: int) -> None:
+    """Wait until a process has ended, whether or not anybody has asked for its exit code."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+            except OSError:
+                return
+            if state in "ZX":
+                return
+            await asyncio.sleep(0.01)
+
+
+async def test_time_ends_the_whole_group(tmp_path: Path) -> None:
+    for seconds in (0.5, 5.0, 30.0):  # a machine under load takes its time to begin
+        with pytest.raises(errors.Unavailable, match="did not finish within"):
+            await Command("sh", "-c", SCRIPT.format(place=tmp_path)).run(timeout=seconds)
+        if (tmp_path / "child").exists():
+            break
+    await gone(await child(tmp_path))
+
+
+async def test_cancellation_ends_the_whole_group(tmp_path: Path) -> None:
+    task = asyncio.create_task(Command("sh", "-c", SCRIPT.format(place=tmp_path)).run())
+    pid = await child(tmp_path)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    await gone(pid)
+
+
+async def test_what_is_read_piece_by_piece_ends_with_its_block(tmp_path: Path) -> None:
+    async with Command("sh", "-c", SCRIPT.format(place=tmp_path)).open():
+        pid = await child(tmp_path)
+    await gone(pid)
 
 
 def test_finding() -> None:
