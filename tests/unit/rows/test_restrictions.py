@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chassis.errors import Internal
-from rows.restrictions import refusals, refuse
+from rows.restrictions import allowed_parent, allows_network, refusals, refuse, shows_network, volatile_refusal
 
 ON = {"restricted": "true"}
 WHERE = 'on container "c1" of project "p"'
@@ -139,3 +139,59 @@ def test_snapshots_and_backups() -> None:
         refuse(ON, "p", "snapshot")
     refuse({**ON, "restricted.snapshots": "allow"}, "p", "snapshot")
     refuse({}, "p", "backup")
+
+
+PATHS = {**ON, "restricted.devices.disk": "allow", "restricted.devices.disk.paths": "/srv/a, /opt/"}
+
+
+@pytest.mark.parametrize(
+    ("source", "parent"),
+    [
+        ("/srv/a", "/srv/a"),
+        ("/srv/a/b/c", "/srv/a"),
+        ("/srv//a/./b", "/srv/a"),
+        ("/opt/x", "/opt"),
+        ("/srv/ab", None),
+        ("/srv/a/../b", None),
+        ("/srv", None),
+        ("/", None),
+    ],
+)
+def test_paths_of_the_host(source: str, parent: str | None) -> None:
+    assert allowed_parent(PATHS, source) == parent
+    assert allowed_parent({**PATHS, "restricted": "false"}, source) == ""
+    device = {"type": "disk", "source": source, "path": "/mnt"}
+    refused = [f'Invalid device "d" {WHERE}: Disk source path "{source}" not allowed']
+    assert found(PATHS, d=device) == ([] if parent else refused)
+    assert found(PATHS, d={**device, "pool": "p"}) == []
+
+
+def test_networks() -> None:
+    some = {**ON, "restricted.networks.access": "a, b"}
+    assert [name for name in "abc" if allows_network(some, name)] == ["a", "b"]
+    assert [name for name in "abc" if allows_network({**some, "restricted": "false"}, name)] == ["a", "b", "c"]
+    assert not allows_network({**some, "restricted.devices.nic": "block"}, "a")
+    assert shows_network(some, "a", managed=True)
+    assert not shows_network(some, "a", managed=False)
+    assert shows_network({**some, "restricted.devices.nic": "allow"}, "a", managed=False)
+    assert shows_network({}, "lo", managed=False)
+    nic = {"type": "nic", "network": "c"}
+    assert found(some, eth0=nic) == [f'Invalid device "eth0" {WHERE}: Network not allowed in project']
+    assert found(some, eth0={**nic, "network": "b"}) == []
+    parent = {"type": "nic", "nictype": "bridged", "parent": "c"}
+    allowing = {**some, "restricted.devices.nic": "allow"}
+    assert found(allowing, eth0=parent) == [f'Invalid device "eth0" {WHERE}: Network not allowed in project']
+
+
+def test_what_the_server_notes() -> None:
+    def reason(key: str, now: dict[str, str], **project: str) -> str:
+        return volatile_refusal({**ON, **project}, "p", 'container "c1"', {key: "1"}, now)
+
+    told = 'Setting "volatile.idmap.base" on container "c1" in project "p" is forbidden'
+    assert reason("volatile.idmap.base", {}) == told
+    assert reason("volatile.idmap.base", {"volatile.idmap.base": "0"}).startswith('Changing "volatile.idmap.base"')
+    assert reason("volatile.idmap.base", {"volatile.idmap.base": "1"}) == ""
+    for key in ("user.x", "volatile.eth0.hwaddr", "volatile.root.apply_quota", "volatile.base_image"):
+        assert reason(key, {}) == ""
+    assert reason("volatile.idmap.base", {}, **{"restricted.containers.lowlevel": "allow"}) == ""
+    assert reason("volatile.idmap.base", {}, restricted="false") == ""
