@@ -6,7 +6,7 @@ makes it true.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from chassis.errors import Internal
 from chassis.store import Change
@@ -23,14 +23,17 @@ def held(instance: Instance, expanded: Expanded) -> Held:
     return Held(instance.name, instance.type, expanded.config, expanded.active)
 
 
-def check(parts: Parts, project: str, instances: Iterable[Held], action: str) -> None:
-    """Raises Internal with LXD's sentence for the first thing that is not allowed."""
-    found = list(instances)
+def check_restrictions(parts: Parts, project: str, one: Held, action: str) -> None:
+    """The half of `check` that looks at one instance alone."""
     config = parts.roster.projects.config(project)
-    for one in found:
-        for reason in restrictions.refusals(config, project, f'{one.type} "{one.name}"', one.config, one.devices):
-            raise Internal(f"Failed checking if {action} allowed: {reason}")
-    parts.roster.room.check(project, action, found)
+    for reason in restrictions.refusals(config, project, f'{one.type} "{one.name}"', one.config, one.devices):
+        raise Internal(f"Failed checking if {action} allowed: {reason}")
+
+
+def check(parts: Parts, project: str, one: Held, action: str) -> None:
+    """Raises Internal with LXD's sentence for the first thing that is not allowed."""
+    check_restrictions(parts, project, one, action)
+    parts.roster.room.check(project, action, [one])
 
 
 def check_profile(parts: Parts, project: str, name: str, config: Config, devices: Devices) -> None:
@@ -40,11 +43,10 @@ def check_profile(parts: Parts, project: str, name: str, config: Config, devices
         raise Internal(f"Failed checking if {PROFILE} allowed: {reason}")
 
 
-def take(parts: Parts, change: Change, project: str, instances: Iterable[Held], action: str) -> None:
+def take(parts: Parts, change: Change, project: str, one: Held, action: str) -> None:
     """The same; and the change is not written if somebody else takes room in the project meanwhile: Conflict, try anew."""
-    found = list(instances)
-    check(parts, project, found, action)
-    parts.roster.room.take(change, project, action, found)
+    check_restrictions(parts, project, one, action)
+    parts.roster.room.take(change, project, action, [one])
 
 
 def check_volatile(

@@ -66,7 +66,7 @@ async def settle(parts: Parts, old: Member, new: Instance) -> tuple[Instance, Ex
         rules.check_merged(expanded.config)
     except BadRequest as fault:
         raise rules.worded("Invalid config: ", fault) from None
-    allowed.check(parts, new.project, [allowed.held(new, expanded)], allowed.UPDATE)
+    allowed.check(parts, new.project, allowed.held(new, expanded), allowed.UPDATE)
     new, expanded = _completed(parts, old, new, expanded)
     await _check_devices(parts, old, new, expanded)
     return new, expand(profiles, new.config, new.devices)

@@ -142,12 +142,12 @@ def refuse_early(parts: Parts, project: str, args: Mapping[str, Any]) -> None:
         return
     expanded = expand(parts.roster.profiles_of(project, tuple(profiles or ())), args["config"], args["devices"])
     new = Held(args["name"], args["type"], expanded.config, expanded.active)
-    allowed.check(parts, project, [new], allowed.CREATION)
+    allowed.check(parts, project, new, allowed.CREATION)
 
 
 async def validate(parts: Parts, row: Instance, expanded: Expanded) -> None:
     """The merged whole against its project and this server. Raises faults in LXD's words."""
-    allowed.check(parts, row.project, [allowed.held(row, expanded)], allowed.CREATION)
+    allowed.check_restrictions(parts, row.project, allowed.held(row, expanded), allowed.CREATION)
     try:
         root_disk(expanded.active)
     except ValueError as error:

@@ -189,7 +189,8 @@ class Profiles:
         for number, (member, expanded) in enumerate(users):
             if not number % BREATH:
                 await asyncio.sleep(0)
-            allowed.check(self.parts, member.value.project, [allowed.held(member.value, expanded)], allowed.PROFILE)
+            held = allowed.held(member.value, expanded)
+            allowed.check_restrictions(self.parts, member.value.project, held, allowed.PROFILE)
         if users and new.devices:
             member, expanded = users[0]
             only = Expanded(expanded.config, {**new.devices, **rules.root_of(expanded.devices)})

@@ -193,7 +193,7 @@ class Instances:
         parts.sagas.operations.refuse_busy(locks(new.project, new.name))
         if not change.needs_host(parts, member, expanded):
             put = Change().put(INSTANCE, new, expect=member.row.revision)
-            allowed.take(parts, put, new.project, [allowed.held(new, expanded)], allowed.UPDATE)
+            allowed.take(parts, put, new.project, allowed.held(new, expanded), allowed.UPDATE)
             event = of_instance(
                 "instance-updated", new.project, new.name, requestor=requestor_of(), location=parts.member
             )

@@ -61,7 +61,7 @@ async def record(ctx: Context) -> None:
         row, expanded = creation.new_row(parts, ctx.project, ctx.args, _facts(ctx))
         await creation.validate(parts, row, expanded)
         change = Change().put(INSTANCE, row, expect=0)
-        allowed.take(parts, change, ctx.project, [allowed.held(row, expanded)], allowed.CREATION)
+        allowed.take(parts, change, ctx.project, allowed.held(row, expanded), allowed.CREATION)
         try:
             await parts.store.commit(change)
             return

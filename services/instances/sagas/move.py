@@ -39,7 +39,7 @@ async def refuse(ctx: Context) -> None:
         await rules.validate_expanded(parts, row.project, row.name, row.type, row.config, expanded)
     except (ValueError, Fault) as fault:
         raise rules.worded(RECORD, fault) from None
-    allowed.check(parts, row.project, [allowed.held(row, expanded)], allowed.CREATION)
+    allowed.check(parts, row.project, allowed.held(row, expanded), allowed.CREATION)
 
 
 def moved(ctx: Context, now: Instance) -> tuple[Instance, Expanded]:
@@ -63,7 +63,7 @@ def arrived(ctx: Context, change: Change) -> None:
     if member is None:
         return
     row, expanded = moved(ctx, member.value)
-    allowed.take(parts, change, row.project, [allowed.held(row, expanded)], allowed.CREATION)
+    allowed.take(parts, change, row.project, allowed.held(row, expanded), allowed.CREATION)
     change.delete(INSTANCE, member.row.key, expect=member.row.revision)
     change.put(INSTANCE, row, expect=0)
     for snapshot in parts.snapshots.select(ctx.project, member.value.name):

@@ -163,7 +163,7 @@ def updated(ctx: Context, change: Change) -> None:
         change.put(INSTANCE, msgspec.structs.replace(row, config=config), expect=member.row.revision)
     if fields is not None:
         after = allowed.held(row, _expanded(_plan(ctx)["after"]))
-        allowed.take(parts_of(ctx), change, ctx.project, [after], allowed.UPDATE)
+        allowed.take(parts_of(ctx), change, ctx.project, after, allowed.UPDATE)
     tell(ctx, change, "instance-updated")
 
 
