@@ -76,6 +76,9 @@ class Socket:
     async def _put(self, frame: rest_pb2.SocketFrame) -> None:
         if self._gone.is_set():
             raise Gone
+        if not self._out.full():
+            self._out.put_nowait(frame)
+            return
         put = asyncio.ensure_future(self._out.put(frame))
         gone = asyncio.ensure_future(self._gone.wait())
         try:
