@@ -62,6 +62,14 @@ class Stored(NamedTuple):
         return self.time + seconds(ttl) * 1_000_000_000 if ttl else 0
 
 
+class Last(NamedTuple):
+    """What of the last message on a subject is remembered until it vanishes."""
+
+    subject: str
+    sequence: int
+    deleted: bool
+
+
 class Moved(Exception):
     """A guard did not hold: nothing of the batch was applied."""
 

@@ -25,6 +25,7 @@ from chassis.log import (
     HEADER_BATCH,
     HEADER_LEFT,
     Following,
+    Last,
     Log,
     Message,
     Moved,
@@ -341,16 +342,19 @@ class Store:
             before.cancel()
         if stored.expires:
             delay = max(0.0, (stored.expires - time.time_ns()) / 1e9)
+            last = Last(
+                stored.subject, stored.sequence, stored.deleted
+            )  # not the message: it would be held for an hour
             self._expiries[stored.subject] = asyncio.get_running_loop().call_later(
-                delay, self._expire, mirror, key, stored
+                delay, self._expire, mirror, key, last
             )
 
-    def _expire(self, mirror: Mirror[Any], key: tuple[str, ...], stored: Stored) -> None:
-        self._expiries.pop(stored.subject, None)
+    def _expire(self, mirror: Mirror[Any], key: tuple[str, ...], last: Last) -> None:
+        self._expiries.pop(last.subject, None)
         row = mirror.get(*key)
-        if row is not None and row.revision == stored.sequence:
-            self._tell(mirror.apply(key, None, stored.sequence + 1))
-        mirror.forget_tomb(key, stored.sequence if stored.deleted else stored.sequence + 1)
+        if row is not None and row.revision == last.sequence:
+            self._tell(mirror.apply(key, None, last.sequence + 1))
+        mirror.forget_tomb(key, last.sequence if last.deleted else last.sequence + 1)
 
     def _reached(self, sequence: int) -> None:
         """Nothing below `sequence` is missing."""
