@@ -36,11 +36,13 @@ def _cell(outcome: Outcome) -> str:
 
 def summary(outcomes: Sequence[Outcome]) -> str:
     broken = sum(bool(outcome.broken) for outcome in outcomes)
-    undone = sum(not outcome.broken and outcome.ended != "Success" for outcome in outcomes)
+    held = [outcome for outcome in outcomes if not outcome.broken]
+    unanswered = sum(outcome.ended == UNANSWERED for outcome in held)
+    undone = sum(outcome.ended != "Success" for outcome in held) - unanswered
     seconds = sum(outcome.seconds for outcome in outcomes)
     return (
         f"{len(outcomes)} cases in {seconds / 60:.0f} min on Linux {platform.release()}, {time.strftime('%Y-%m-%d')}: "
-        f"{len(outcomes) - broken} ok ({undone} of them ended as a clean Failure), {broken} broken."
+        f"{len(held)} ok ({undone} of them ended as a clean Failure, {unanswered} without an answer), {broken} broken."
     )
 
 
