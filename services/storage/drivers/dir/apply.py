@@ -121,14 +121,15 @@ class DirDriver(TreeDriver):
             await host.remove_tree(work)
 
     async def remove(self, volume: VolumeName) -> None:
+        """Gone from the disk too: what a power cut brought back the next volume of that name would take for its own."""
         path, gone = self.path(volume), self.place.path / volume.gone_path
         if path.exists():
             await host.remove_tree(gone)
-            await asyncio.to_thread(
-                durable.rename, path, gone
-            )  # or a power cut brings it back, for the next of this name
-        if not volume.snapshot:
-            await host.remove_tree(self.place.path / volume.snapshots_path)
+            await asyncio.to_thread(durable.rename, path, gone)
+        snapshots = self.place.path / volume.snapshots_path
+        if not volume.snapshot and snapshots.exists():
+            await host.remove_tree(snapshots)
+            await asyncio.to_thread(durable.sync_folder, snapshots.parent)
         await host.remove_tree(gone, self.work(volume))
         self.forget_snapshots_folder(volume)
 
