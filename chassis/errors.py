@@ -95,14 +95,15 @@ class NotImplementedHere(Fault):
 
 
 class Unavailable(Fault):
-    """A part or the log is away. `retry_after` is in seconds."""
+    """A part or the log is away. `retry_after` is in seconds; `midway` says that it went away with the call in its hands."""
 
     http = 503
     grpc = grpc.StatusCode.UNAVAILABLE
 
-    def __init__(self, text: str, retry_after: int = 1) -> None:
+    def __init__(self, text: str, retry_after: int = 1, *, midway: bool = False) -> None:
         super().__init__(text)
         self.retry_after = retry_after
+        self.midway = midway
 
 
 class Cancelled(Fault):

@@ -64,13 +64,19 @@ class Rpc:
         member: str | None = None,
         part: str = "",
         context: Call | None = None,
+        reads: bool = False,
     ) -> Any:
+        """One answer. A unary call that only reads is made once more if who had it went away: a replica may be there."""
         method = contracts.method(service, name)
         context = context or current()
         if not method.streams:
-            return await self.unary.call(
-                part or method.part, method, request, context, context.remaining(timeout), member
-            )
+            asked = (part or method.part, method, request, context)
+            try:
+                return await self.unary.call(*asked, context.remaining(timeout), member)
+            except errors.Unavailable as away:
+                if not (reads and away.midway):
+                    raise
+            return await self.unary.call(*asked, context.remaining(timeout), member)
         answers = self.streaming.stream(
             part or method.part, method, request, context, context.remaining(timeout), member
         )
@@ -179,13 +185,16 @@ async def call(
     member: str | None = None,
     part: str = "",
     context: Call | None = None,
+    reads: bool = False,
 ) -> Any:
     """One answer.
 
     `timeout` in seconds, never beyond the deadline of the call being served. Raises the server's fault or
-    Unavailable.
+    Unavailable. What only `reads` may be asked twice.
     """
-    return await installed().call(service, name, request, timeout=timeout, member=member, part=part, context=context)
+    return await installed().call(
+        service, name, request, timeout=timeout, member=member, part=part, context=context, reads=reads
+    )
 
 
 def stream(

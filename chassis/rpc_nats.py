@@ -126,7 +126,7 @@ class NatsClient:
             return
         if token.startswith(PROBE):
             if msg.headers and msg.headers.get("Status") == "503":
-                waiting.future.set_exception(errors.Unavailable("The service went away"))
+                waiting.future.set_exception(errors.Unavailable("The service went away", midway=True))
         elif msg.headers and "nubibus-pulse" in msg.headers:
             waiting.heard = time.monotonic()
         else:
@@ -157,7 +157,7 @@ class NatsClient:
                 if not self.bus.up:
                     waiting.future.set_exception(errors.Unavailable("The message bus went away"))
                 elif now - waiting.heard > PATIENCE:
-                    waiting.future.set_exception(errors.Unavailable("The service stopped answering"))
+                    waiting.future.set_exception(errors.Unavailable("The service stopped answering", midway=True))
 
 
 class NatsServer:

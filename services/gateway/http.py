@@ -169,7 +169,8 @@ class App:
             message.body = body  # type: ignore[attr-defined]
         if method.server_streams:
             return await streams.download(method, message, call)
-        found = await rpc.call(method.service, method.name, message, timeout=UNARY, context=call)
+        reads = request.verb in READING
+        found = await rpc.call(method.service, method.name, message, timeout=UNARY, context=call, reads=reads)
         self.saw(call.revision)
         return encode.answer(found)
 

@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 Json = Any
+DYING = 1.0  # seconds that a killed process may still hold its connections
 
 
 @dataclass
@@ -101,12 +102,20 @@ class Reads:
         return str(status)
 
     def _get(self, path: str) -> tuple[int, Json, dict[str, str]]:
-        """A GET whose connection broke before the answer was whole is asked once more; `asked_again` tells how many there were."""
-        try:
-            return self.remote.request("GET", path)
-        except (http.client.HTTPException, ConnectionError, ssl.SSLError):
-            self.asked_again += 1
-            return self.remote.request("GET", path)
+        """A GET whose connection broke before the answer was whole is made again, for as long as a process may take to die.
+
+        `asked_again` tells for how many that was so.
+        """
+        end = 0.0
+        while True:
+            try:
+                return self.remote.request("GET", path)
+            except (http.client.HTTPException, ConnectionError, ssl.SSLError):
+                if end == 0.0:
+                    self.asked_again += 1
+                    end = time.monotonic() + DYING
+                if time.monotonic() > end:
+                    raise
 
     def failed(self, *paths: str) -> dict[tuple[str, str], int]:
         return {key: n for key, n in self.outcomes.items() if key[1] != "200" and (not paths or key[0] in paths)}

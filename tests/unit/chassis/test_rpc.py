@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -155,6 +156,29 @@ async def test_a_long_call_gives_signs_of_life_and_a_silent_one_is_given_up(
     monkeypatch.setattr("chassis.rpc_nats.NatsServer._start_pulse", lambda *_: None)
     with pytest.raises(errors.Unavailable, match="stopped answering"):
         await world.find("slow", timeout=20)
+
+
+async def test_what_reads_is_asked_again_when_a_replica_dies_with_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first who has the call never answers, the second does."""
+    monkeypatch.setattr("chassis.rpc_nats.PATIENCE", 0.8)
+    monkeypatch.setattr("chassis.rpc_nats.NatsServer._start_pulse", lambda *_: None)
+    dead, find = asyncio.Event(), References.Find
+
+    async def die_once(self: References, request: rest_pb2.UsedByRequest, call: Call) -> rest_pb2.UsedBy:
+        if request.name == "x" and not dead.is_set():
+            dead.set()
+            await asyncio.Event().wait()
+        return await find(self, request, call)
+
+    handlers = world.server.unary.handlers
+    deadly = (handlers["References.Find"][0], functools.partial(die_once, world.references))
+    monkeypatch.setitem(handlers, "References.Find", deadly)
+    with pytest.raises(errors.Unavailable, match="stopped answering"):
+        await world.find("x", timeout=20)
+    dead.clear()
+    assert list((await world.find("x", timeout=20, reads=True)).urls)[2] == "x"
 
 
 async def test_streams(world: World) -> None:
