@@ -202,6 +202,25 @@ def test_an_upload_beyond_what_is_left_is_cut(world: World) -> None:
 
 
 @pytest.mark.extension("projects_limits_disk")
+def test_an_image_is_not_published_beyond_what_is_left(world: World) -> None:
+    left = 100_000
+    own = project(world, limits__disk=f"{10 * MIB + left}B", features__profiles="false")
+    inside = within(world, own)
+    data = images.unified_with({"session": own}, "tar.gz")
+    fingerprint = images.fingerprint(data)
+    assert len(data) > left
+    world.finally_do(partial(inside.delete, f"/1.0/images/{fingerprint}"))
+    images.upload(inside, data)
+    name = unique("c")
+    world.finally_do(partial(remove, inside, f"/1.0/instances/{name}"))
+    made_from = {"source": {"type": "image", "fingerprint": fingerprint}}
+    inside.post("/1.0/instances", {**body(world, name, {}), **made_from})
+    refusal = inside.refusal("POST", "/1.0/images", {"source": {"type": "instance", "name": name}})
+    assert f", exceeding quota of {left}" in refusal.text
+    assert [image["fingerprint"] for image in inside.get("/1.0/images?recursion=1")] == [fingerprint]
+
+
+@pytest.mark.extension("projects_limits_disk")
 def test_a_backup_is_not_restored_beyond_the_limit(world: World) -> None:
     _, inside = limited(world, disk="15MiB")
     small = volume(world, inside, "10MiB")
