@@ -1,115 +1,23 @@
-"""Debian's own `lxc`, unmodified: everything that issue 2 promises its user, as a user would type it."""
+"""Debian's own `lxc`, unmodified: what a user does with it, as a user would type it; here, and through a remote over HTTPS."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import pty
-import select
 import shutil
 import subprocess
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.clients.lxc import Lxc, read_until, terminal
 from tests.conformance import images
 from tests.conformance.client import DEADLINE, eventually
-from tests.conformance.servers import Server
 from tests.conformance.world import Ground, World, unique
 
 pytestmark = pytest.mark.skipif(shutil.which("lxc") is None, reason="Debian's lxd-client is not installed")
-
-
-@dataclass(frozen=True)
-class Lxc:
-    """The command with its own home, led to the server by LXD_DIR as the issue says."""
-
-    directory: Path
-    home: Path
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {**os.environ, "LXD_DIR": str(self.directory), "HOME": str(self.home), "LC_ALL": "C.UTF-8"}
-
-    def try_(self, *arguments: str, stdin: str = "", timeout: float = DEADLINE) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["lxc", *arguments], env=self.environment, input=stdin, capture_output=True, text=True, timeout=timeout,
-            check=False,
-        )  # fmt: skip
-
-    def __call__(self, *arguments: str, stdin: str = "") -> str:
-        """What the command wrote; it must succeed."""
-        done = self.try_(*arguments, stdin=stdin)
-        assert done.returncode == 0, f"lxc {' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
-
-    def refuses(self, *arguments: str) -> str:
-        """What the command complained about; it must fail."""
-        done = self.try_(*arguments)
-        assert done.returncode != 0, f"lxc {' '.join(arguments)} succeeded:\n{done.stdout}"
-        return done.stderr
-
-    def json(self, *arguments: str) -> Any:
-        return json.loads(self(*arguments, "--format=json"))
-
-    def yaml(self, *arguments: str) -> Any:
-        return yaml.safe_load(self(*arguments))
-
-
-@pytest.fixture(scope="session")
-def lxc(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Lxc:
-    return Lxc(server.directory, tmp_path_factory.mktemp("home"))
-
-
-@pytest.fixture(scope="session")
-def bb(stage: World, ground: Ground, lxc: Lxc) -> str:
-    """The alias of an image for `lxc launch`, imported by `lxc image import`."""
-    alias, path = unique("bb"), lxc.home / "bb.tar.xz"
-    path.write_bytes(images.unified_with({"mine": alias}, "tar.xz"))
-    lxc("image", "import", str(path), "--alias", alias)
-    stage.finally_do(lambda: lxc("image", "delete", alias))
-    return alias
-
-
-@pytest.fixture
-def c1(world: World, ground: Ground, bb: str, lxc: Lxc) -> str:
-    """A container that `lxc launch` started."""
-    name = unique("c")
-    world.finally_do(lambda: world.remove_instance(name))
-    lxc("launch", bb, name, "--storage", ground.pool)
-    return name
-
-
-@contextlib.contextmanager
-def terminal(lxc: Lxc, *arguments: str) -> Iterator[int]:
-    """Runs the command on a terminal of its own; gives the terminal's other end."""
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        ["lxc", *arguments], env={**lxc.environment, "TERM": "dumb"}, stdin=theirs, stdout=theirs, stderr=theirs,
-        start_new_session=True,
-    )  # fmt: skip
-    os.close(theirs)
-    try:
-        yield ours
-    finally:
-        os.close(ours)
-        process.kill()  # a mere SIGTERM would be handed on to the command inside
-        process.wait(DEADLINE)
-
-
-def read_until(descriptor: int, text: str, timeout: float) -> str:
-    """What came up to `text`, or all of it when the time is over."""
-    seen, deadline = "", time.monotonic() + timeout
-    while text not in seen and time.monotonic() < deadline:
-        if select.select([descriptor], [], [], 0.1)[0]:
-            seen += os.read(descriptor, 65536).decode(errors="replace")
-    return seen
 
 
 def test_launch_list_exec_and_delete(lxc: Lxc, c1: str) -> None:
@@ -243,7 +151,7 @@ def test_profiles(lxc: Lxc, world: World, c1: str) -> None:
     name, copy = unique("p"), unique("p")
     for each in (name, copy, f"{copy}r"):
         world.finally_do(lambda each=each: world.gone(f"/1.0/profiles/{each}"))
-    world.finally_do(lambda: lxc("profile", "assign", c1, ""))
+    world.finally_do(lambda: world.api.patch(f"/1.0/instances/{c1}", {"profiles": []}))
     lxc("profile", "create", name)
     lxc("profile", "set", name, "user.color", "blue")
     assert lxc("profile", "get", name, "user.color") == "blue\n"

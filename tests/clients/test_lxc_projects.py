@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.test_lxc import Lxc
+from tests.clients.lxc import Lxc
 from tests.conformance.servers import Server
 from tests.conformance.world import Ground, World, unique
 
