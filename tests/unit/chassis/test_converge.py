@@ -11,9 +11,11 @@ from chassis.errors import Internal
 from chassis.testing import virtual
 
 
-def play(make: Callable[[], Awaitable[None]], story: Callable[[Converge], Coroutine[Any, Any, None]]) -> Converge:
+def play(
+    make: Callable[[], Awaitable[None]], story: Callable[[Converge], Coroutine[Any, Any, None]], settle: float = 0.0
+) -> Converge:
     async def main() -> Converge:
-        keeper = Converge("test", make, every=60)
+        keeper = Converge("test", make, every=60, settle=settle)
         task = asyncio.create_task(keeper.run())
         await story(keeper)
         task.cancel()
@@ -46,6 +48,19 @@ def test_many_wakes_during_a_run_make_one_more() -> None:
         assert keeper.runs == 2
 
     play(nothing, story)
+
+
+def test_a_burst_of_wakes_is_one_run_where_they_are_let_settle() -> None:
+    async def story(keeper: Converge) -> None:
+        await asyncio.sleep(2)
+        for _ in range(4):
+            keeper.wake()
+            await asyncio.sleep(0.5)
+        assert keeper.runs == 1
+        await asyncio.sleep(5)
+        assert keeper.runs == 2
+
+    play(nothing, story, settle=3.0)
 
 
 def test_settled_waits_for_a_run_that_began_after_it() -> None:

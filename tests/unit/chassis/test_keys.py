@@ -155,6 +155,7 @@ def test_types(type_: Type[Any], text: str, value: Any) -> None:
 BAD: list[tuple[Type[Any], str, str]] = [
     (Size, "10mib", "Invalid value: 10mib"),
     (Mac, "00:16", "Invalid MAC address, must be 6 bytes of hex separated by colons"),
+    (Int(least=5), "4", "Value isn't within valid range. Must be between 5 and 9223372036854775807"),
     (List(Int(0, 9)), "1,10", 'Item "10": Value isn\'t within valid range. Must be between 0 and 9'),
     (IP, "1.2.3", 'Not an IP address "1.2.3"'),
     (IPv6Subnet, "10.0.0.0/24", 'Not an IPv6 network "10.0.0.0/24"'),
