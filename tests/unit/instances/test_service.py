@@ -340,7 +340,7 @@ async def test_what_uses_a_pool_or_a_network(service: Service) -> None:
 
 
 @pytest.mark.extension("container_stop_priority")
-async def test_the_host_goes_down_in_order_and_comes_up_again(tmp_path: Path) -> None:
+async def test_the_host_goes_down_in_order_and_comes_up_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log, world = MemoryLog(), InstanceWorld(tmp_path, {})
     service = Service(log, world)
     await service.start()
@@ -348,7 +348,8 @@ async def test_the_host_goes_down_in_order_and_comes_up_again(tmp_path: Path) ->
     await service.create("a", config={"boot.autostart.priority": "1"})
     await service.create("b", config={"boot.stop.priority": "10"})
     await service.create("c", config={"boot.autostart": "false"})
-    await service.create("d", config={"boot.autostart": "true"})
+    last = {"boot.autostart": "true", "boot.autostart.priority": "10", "boot.autostart.delay": "7"}
+    await service.create("d", config=last)
     for name in ("a", "b", "c"):
         assert await service.act(name, "start") == ""
     answer = await service.boot.Shutdown(power_pb2.ShutdownRequest(), CALL)
@@ -358,8 +359,18 @@ async def test_the_host_goes_down_in_order_and_comes_up_again(tmp_path: Path) ->
 
     again = Service(log, world)
     await again.start()
+    pause, waited = asyncio.sleep, []
+
+    async def sleep(seconds: float) -> None:
+        if seconds == 7:
+            waited.append([key.name for key in world.host.running])
+        await pause(0 if seconds == 7 else seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
     await again.boot.keep()
-    assert sorted(key.name for key in world.host.running) == ["a", "b", "d"]
+    monkeypatch.undo()
+    assert waited == [["d"]], "the others wait for as long as it says"
+    assert [key.name for key in world.host.running] == ["d", "a", "b"]
     assert again.told()[-3:] == ["instance-started"] * 3
     await again.stop()
 
