@@ -63,3 +63,26 @@ def _tail(begin: int, here: int) -> bytes:
     """dec ebx; jnz begin; exit(0); fail: exit(errno)."""
     again = b"\xff\xcb\x0f\x85" + struct.pack("<i", begin - (here + 8))
     return again + b"\x31\xff\xb8\x3c\x00\x00\x00\x0f\x05" + b"\xf7\xd8\x89\xc7\xb8\x3c\x00\x00\x00\x0f\x05"
+
+
+REFUSE_ALL = bytes([0xB7, 0, 0, 0, 0, 0, 0, 0]) + bytes([0x95, 0, 0, 0, 0, 0, 0, 0])  # a bpf program: return 0
+AT = 0x700000
+
+
+def bpf_program(
+    path: str, instructions: bytes, kind: int, count: int | None = None, size: int = 72
+) -> tuple[bytes, list[Call]]:
+    """What a file must hold, and the calls that load a bpf program from it: descriptors 3 and then 4 are the file and the program.
+
+    `size` is that of the structure that describes the program.
+    """
+    where, words = AT + 256, AT + 160
+    count = len(instructions) // 8 if count is None else count
+    head = struct.pack("=IIQQIIQII16sII", kind, count, where, words, 0, 0, 0, 0, 0, b"devices", 0, 6)
+    content = head.ljust(160, b"\0") + b"GPL\0".ljust(96, b"\0") + instructions
+    return content, [
+        ("mmap", AT, 4096, 3, 0x32, -1, 0),  # readable and writable; private, fixed, anonymous
+        ("open", path.encode(), 0),
+        ("pread64", 3, AT, 4096, 0),
+        ("bpf", 5, AT, size),
+    ]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import struct
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from tests.conformance.host import host
 from tests.conformance.kernel import group_of
 from tests.conformance.servers import Server
 from tests.conformance.world import World, unique
-from tests.programs import Call, program, requires_x86_64
+from tests.programs import REFUSE_ALL, Call, bpf_program, program, requires_x86_64
 
 pytestmark = requires_x86_64
 
@@ -95,7 +97,9 @@ def running(path: str) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("key", ["mknod", "setxattr", "sched_setscheduler", "mount", "mount.shift"])
+@pytest.mark.parametrize(
+    "key", ["mknod", "setxattr", "sched_setscheduler", "mount", "mount.shift", "bpf", "bpf.devices"]
+)
 def test_a_switch_is_a_boolean(world: World, key: str) -> None:
     path = f"/1.0/instances/{world.instance()}"
     refusal = world.api.refusal("PATCH", path, {"config": {PREFIX + key: "maybe"}})
@@ -204,3 +208,86 @@ def test_a_file_system_is_mounted_by_the_kernel_or_by_a_program(world: World) ->
     assert refusal.status == 500
     text = f"Filesystem ext4 cannot appear in {PREFIX}mount.allowed and {PREFIX}mount.fuse"
     assert text in refusal.text
+
+
+DEVICE, SOCKET_FILTER = 15, 1  # kinds of programs
+
+
+@pytest.mark.extension("container_syscall_intercept_bpf_devices")
+def test_a_control_group_can_be_kept_from_devices_with_the_keys_alone(world: World) -> None:
+    keys = {f"{PREFIX}bpf": "true", f"{PREFIX}bpf.devices": "true"}
+    name, other = world.instance(start=True, config=keys), world.instance(start=True)
+    content, load = bpf_program("/root/program", REFUSE_ALL, DEVICE)
+    filter_, load_filter = bpf_program("/root/filter", REFUSE_ALL, SOCKET_FILTER)
+    for which in (name, other):
+        world.push(which, "/root/program", content)
+        world.push(which, "/root/filter", filter_)
+    assert outcome(world, other, *load) == errno.EPERM
+    assert outcome(world, name, *load_filter) == errno.EPERM
+    inside = "echo $$ > /groups/sub/cgroup.procs; echo x > /dev/null"
+    world.shell(name, f"mkdir /groups; mount -t cgroup2 none /groups; mkdir /groups/sub; {inside}")
+    attach = ("bpf", 8, struct.pack("=IIIII", 5, 4, 6, 0, 0), 20)
+    assert outcome(world, name, *load, ("open", b"/groups/sub", os.O_DIRECTORY), attach) == 0
+    ran = world.run(name, "sh", "-c", inside)
+    assert (ran.code, "not permitted" in ran.stderr) == (1, True)
+    world.shell(name, "echo x > /dev/null")
+
+
+def in_project(world: World, **config: str) -> Client:
+    """A restricted project with its own profiles, and a client that stands in it."""
+    name = unique("pr")
+    world.finally_do(partial(world.gone, f"/1.0/projects/{name}"))
+    own = {
+        "features.images": "false",
+        "restricted": "true",
+        **{key.replace("_", "."): text for key, text in config.items()},
+    }
+    world.api.post("/1.0/projects", {"name": name, "config": own})
+    return Client(world.api.socket, name)
+
+
+SAFE = ("mknod", "setxattr", "bpf", "bpf.devices", "mount")
+LOW_LEVEL = {"sched_setscheduler": "true", "mount.allowed": "ext4", "mount.shift": "true"}
+
+
+def refusal_of(world: World, inside: Client, config: dict[str, str]) -> str:
+    """Why an instance with these keys is not made; "" if it is."""
+    name = unique("c")
+    world.finally_do(partial(removed, inside, name))
+    keys = {PREFIX + key: text for key, text in config.items()}
+    answer = inside.request("POST", "/1.0/instances", world.body(name, config=keys))
+    if answer.status != 202:
+        return str(json.loads(answer.body)["error"])
+    return str(inside.finished(answer.operation)["err"])
+
+
+def removed(inside: Client, name: str) -> None:
+    answer = inside.request("DELETE", f"/1.0/instances/{name}")
+    if answer.status == 202:
+        inside.finished(answer.operation)
+
+
+@pytest.mark.extension("projects_restricted_intercept")
+@pytest.mark.parametrize("setting", ["", "block", "allow"])
+def test_a_restricted_project_may_allow_what_is_safe(world: World, setting: str) -> None:
+    inside = in_project(world, restricted_containers_interception=setting) if setting else in_project(world)
+    for key in SAFE:
+        reason = refusal_of(world, inside, {key: "true"})
+        assert ("Container syscall interception is forbidden" in reason) == (setting != "allow"), (key, reason)
+    for key, text in LOW_LEVEL.items():
+        assert f'Use of low-level config "{PREFIX}{key}"' in refusal_of(world, inside, {key: text})
+
+
+@pytest.mark.extension("projects_restricted_intercept")
+@pytest.mark.differs("5.0.2 takes full for block")
+def test_a_restricted_project_may_allow_everything(world: World) -> None:
+    inside = in_project(world, restricted_containers_interception="full")
+    both = {**dict.fromkeys(SAFE, "true"), **LOW_LEVEL, "mount.fuse": "ntfs=ntfs-3g"}
+    assert refusal_of(world, inside, both) == ""
+
+
+@pytest.mark.extension("projects_restricted_intercept")
+def test_a_setting_that_is_none_is_refused(world: World) -> None:
+    config = {"restricted": "true", "restricted.containers.interception": "bogus"}
+    refusal = world.api.refusal("POST", "/1.0/projects", {"name": unique("pr"), "config": config})
+    assert (refusal.status, "not one of [allow block full]" in refusal.text) == (400, True)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 
 CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID = 0, 1, 2, 3, 4
-SYS_ADMIN, SYS_NICE, MKNOD = 21, 23, 27
+NET_ADMIN, SYS_ADMIN, SYS_NICE, MKNOD, BPF = 12, 21, 23, 27, 39
 FILES = frozenset((DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER))
 VERSION = 0x20080522
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -41,18 +41,22 @@ SYSCALL_SWITCHES = tuple(
     for name, since, doc in (
         ("mknod", "container_syscall_intercept", "Make harmless device nodes for it"),
         ("setxattr", "container_syscall_intercept", "Set trusted.overlay.opaque for it"),
+        (
+            "bpf",
+            "container_syscall_intercept_bpf_devices",
+            "Load and attach programs for it, of the kinds that are allowed",
+        ),
+        (
+            "bpf.devices",
+            "container_syscall_intercept_bpf_devices",
+            "Allow programs that decide about devices, with bpf",
+        ),
         ("mount", "container_syscall_intercept_mount", "Mount file systems for it"),
         (
             "sched_setscheduler",
             "container_syscall_intercept_sched_setscheduler",
             "Set scheduling policies of its processes for it",
         ),
-    )
-) + tuple(
-    Key(f"security.syscalls.{name}", NotYet(Bool, "false"), live=False, doc=doc)
-    for name, doc in (
-        ("intercept.bpf", "Handle bpf on the host"),
-        ("intercept.bpf.devices", "Allow device programs in the unified hierarchy"),
     )
 )
 SYSCALL_FILTERS: tuple[Key[Any], ...] = (

@@ -171,8 +171,10 @@ class Deputy:
         except BaseException as error:
             os.write(2, f"interception of call {caller.call.number}: {error!r}\n".encode())
         finally:
-            os.write(pipe, outcome.packed())
-            os._exit(0)
+            try:
+                os.write(pipe, outcome.packed())
+            finally:
+                os._exit(0)
 
     def _end(self, child: Child, outcome: Outcome | None = None) -> None:
         """Of a child that has said what it has to, or that is late."""

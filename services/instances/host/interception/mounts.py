@@ -69,6 +69,17 @@ def of_a_node(mode: int, device: int, uid: int, gid: int) -> int:
         os.close(home)
 
 
+class _FileSystem(ctypes.Structure):
+    _fields_ = [("type", ctypes.c_long), ("rest", ctypes.c_long * 32)]  # of struct statfs
+
+
+def is_of(file: int, kind: int) -> bool:
+    """Whether a file lies on a file system of that magic number. Raises OSError."""
+    found = _FileSystem()
+    check(_libc.fstatfs(file, ctypes.byref(found)))
+    return int(found.type) & 0xFFFFFFFF == kind
+
+
 def wants_device(kind: bytes) -> bool:
     """Whether a file system lies on a block device. Raises OSError ENODEV for one that this kernel has not."""
     with open("/proc/filesystems", "rb") as lines:

@@ -23,6 +23,7 @@ NEW_MOUNTS = (
     "open_tree",
     "move_mount",
 )  # what is new about them a filter cannot tell
+BPF_COMMANDS = (5, 8, 9)  # load, attach, detach a program
 
 NOTIFIED: Mapping[str, tuple[str, ...]] = {
     "mknod": (
@@ -33,6 +34,7 @@ NOTIFIED: Mapping[str, tuple[str, ...]] = {
     ),
     "setxattr": ("setxattr notify [3,1,SCMP_CMP_EQ]", "lsetxattr notify [3,1,SCMP_CMP_EQ]"),
     "sched_setscheduler": ("sched_setscheduler notify",),
+    "bpf.devices": tuple(f"bpf notify [0,{command},SCMP_CMP_EQ]" for command in BPF_COMMANDS),
     "mount": (f"mount notify [3,0,SCMP_CMP_MASKED_EQ,{OTHER_MOUNTS}]", *(f"{name} errno 38" for name in NEW_MOUNTS)),
 }
 
@@ -41,7 +43,8 @@ def intercepted(config: Mapping[str, str]) -> list[str]:
     """The names of the keys that are on; none for a privileged container, which needs nobody's help."""
     if _is_true(config, "security.privileged"):
         return []
-    return [name for name in NOTIFIED if _is_true(config, PREFIX + name)]
+    # "bpf.devices" counts together with "bpf" alone
+    return [name for name in NOTIFIED if all(_is_true(config, PREFIX + part) for part in {name, name.split(".")[0]})]
 
 
 def lines(config: Mapping[str, str]) -> Iterator[str]:

@@ -10,7 +10,7 @@ import stat
 import pytest
 
 from services.instances.host.interception import calls
-from services.instances.host.interception.calls import mknod
+from services.instances.host.interception.calls import bpf, mknod
 from services.instances.host.interception.message import Notification
 
 NULL = os.makedev(1, 3)
@@ -43,6 +43,29 @@ def test_a_device_number_is_read_as_the_kernel_reads_it(major: int, minor: int) 
     encoded = (minor & 0xFF) | (major << 8) | ((minor & ~0xFF) << 12)
     assert mknod.device_of(encoded) == (major, minor)
     assert mknod.device_of(1 << 40 | encoded) == (major, minor)
+
+
+EXIT, MOVE = bytes([0x95, 0, 0, 0, 0, 0, 0, 0]), bytes([0xB7, 0, 0, 0, 1, 0, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("instructions", "harmless"),
+    [
+        ([MOVE, EXIT], True),
+        ([bytes([0x18, 0x01]) + bytes(6), bytes(8), EXIT], True),  # a number of 64 bits into r1
+        ([bytes([0x18, 0x11]) + bytes(6), bytes(8), EXIT], False),  # a map by its descriptor
+        ([bytes([0x85, 0x00]) + bytes(6), EXIT], False),  # a helper
+        ([bytes([0x85, 0x10]) + bytes(6), EXIT], False),  # a function of its own
+        ([bytes([0x8D, 0x00]) + bytes(6), EXIT], False),
+        ([bytes([0x86, 0x00]) + bytes(6), EXIT], False),
+        ([bytes([0x05, 0, 1, 0, 0, 0, 0, 0]), MOVE, EXIT], True),
+        # what follows a number of 64 bits is no instruction, whatever it looks like; after that it is again
+        ([bytes([0x18, 0x01]) + bytes(6), bytes([0x85]) + bytes(7), EXIT], True),
+        ([bytes([0x18, 0x01]) + bytes(6), bytes(8), bytes([0x85]) + bytes(7)], False),
+    ],
+)
+def test_a_program_that_decides_about_devices_calls_nothing(instructions: list[bytes], harmless: bool) -> None:
+    assert bpf.is_harmless(b"".join(instructions)) == harmless
 
 
 @pytest.mark.parametrize(

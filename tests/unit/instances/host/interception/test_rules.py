@@ -20,9 +20,15 @@ def test_a_privileged_container_needs_nobody() -> None:
     assert rules.intercepted({f"{PREFIX}mknod": "true", "security.privileged": "true"}) == []
 
 
+def test_no_program_is_allowed_by_itself() -> None:
+    assert rules.intercepted({f"{PREFIX}bpf": "true"}) == []
+    assert rules.intercepted({f"{PREFIX}bpf.devices": "true"}) == []
+    assert rules.intercepted({f"{PREFIX}bpf": "true", f"{PREFIX}bpf.devices": "true"}) == ["bpf.devices"]
+
+
 @pytest.mark.parametrize("name", list(rules.NOTIFIED))
 def test_what_is_held_up_is_served(name: str) -> None:
-    found = list(rules.lines({f"{PREFIX}{name}": "1"}))
+    found = list(rules.lines({f"{PREFIX}{name}": "1", f"{PREFIX}bpf": "1"}))
     assert found[0].startswith("seccomp errno 22 ")
     held_up = {line.split()[0] for line in found if line.split()[1] == "notify"}
     assert held_up
