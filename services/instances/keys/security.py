@@ -84,7 +84,7 @@ SYSCALL_MOUNTS: tuple[Key[Any], ...] = (
         "security.syscalls.intercept.mount.allowed",
         Str,
         since="container_syscall_intercept_mount",
-        doc="File systems that are mounted for it, as ext4,xfs. What it then offers the host's kernel to read is its own",
+        doc="File systems that the host's kernel mounts for it (nodev), as ext4,xfs: only for who may be trusted with that",
     ),
     Key(
         "security.syscalls.intercept.mount.shift",
