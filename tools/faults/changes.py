@@ -115,146 +115,92 @@ def _holds(document: dict[str, Any], fields: dict[str, Any]) -> bool:
     )
 
 
-def _life(noun: str, path: str, make: Asked, *, renames: bool = True) -> list[tuple[str, dict[str, Any]]]:
-    """Making, changing, renaming and deleting a thing that has a name and a description, as (name of the scene, fields of it)."""
-    one, other = f"{path}/{{what}}", f"{path}/{{other}}"
-    told: dict[str, Any] = {"description": "changed"}
-    rename: Asked = ("POST", one, {"name": "{other}"})
-    told_of = f"{noun}-"
-    found: list[tuple[str, dict[str, Any]]] = [
-        (f"{noun}.create", {"asked": make, "before": {one: None}, "after": {one: {}}, "action": f"{told_of}created"}),
-        (
-            f"{noun}.update",
-            {
-                "given": (make,),
-                "asked": ("PATCH", one, told),
-                "before": {one: {"description": ""}},
-                "after": {one: told},
-                "action": f"{told_of}updated",
-            },
-        ),
-        (
-            f"{noun}.delete",
-            {
-                "given": (make,),
-                "asked": ("DELETE", one, {}),
-                "before": {one: {}},
-                "after": {one: None},
-                "action": f"{told_of}deleted",
-            },
-        ),
+# What a request does to the thing at a path, as fields of Change.
+
+
+def created(path: str, make: Asked, *given: Asked, beside: Sequence[str] = ()) -> dict[str, Any]:
+    """`beside`: other things that are there before and after, and are cleared away with it."""
+    others: dict[str, Fields] = {other: {} for other in beside}
+    return {"given": given, "asked": make, "before": {**others, path: None}, "after": {**others, path: {}}}
+
+
+def updated(path: str, *given: Asked) -> dict[str, Any]:
+    changed = {"description": "changed"}
+    before: dict[str, Fields] = {path: {"description": ""}}
+    return {"given": given, "asked": ("PATCH", path, changed), "before": before, "after": {path: changed}}
+
+
+def deleted(path: str, *given: Asked) -> dict[str, Any]:
+    return {"given": given, "asked": ("DELETE", path, {}), "before": {path: {}}, "after": {path: None}}
+
+
+def renamed(path: str, other: str, *given: Asked) -> dict[str, Any]:
+    ask: Asked = ("POST", path, {"name": "{other}"})
+    return {"given": given, "asked": ask, "before": {path: {}, other: None}, "after": {path: None, other: {}}}
+
+
+def scene(kind: str, noun: str, verb: str, fields: dict[str, Any], note: str = "") -> Callable[[], Scene]:
+    """The maker of a scene in which a row of this kind is written; its kind names the service, noun and verb the event."""
+    points = (f"{kind}.before", f"{kind}.after")
+    more = {**fields, "action": f"{noun}-{verb}d"}
+    part = kind.partition("_")[0]
+    return lambda: Change(f"{noun}.{verb}{note}", "commit", part, (), (), points=points, durable=False, **more)
+
+
+def life(kind: str, noun: str, path: str, **body: str) -> list[Callable[[], Scene]]:
+    """A thing that has a name and a description is made, changed, renamed and deleted."""
+    one, make = f"{path}/{{what}}", ("POST", path, {"name": "{what}", **body})
+    return [
+        scene(kind, noun, "create", created(one, make)),
+        scene(kind, noun, "update", updated(one, make)),
+        scene(kind, noun, "rename", renamed(one, f"{path}/{{other}}", make)),
+        scene(kind, noun, "delete", deleted(one, make)),
     ]
-    if renames:
-        sides = {"before": {one: {}, other: None}, "after": {one: None, other: {}}}
-        found.append((f"{noun}.rename", {"given": (make,), "asked": rename, **sides, "action": f"{told_of}renamed"}))
-    return found
-
-
-ALIAS: Asked = ("POST", "/1.0/images/aliases", {"name": "{what}", "target": "{image}"})
-FORWARDS = "/1.0/networks/{bridge}/forwards"
-FORWARD = f"{FORWARDS}/{{listen}}"
-LISTEN: Asked = ("POST", FORWARDS, {"listen_address": "{listen}"})
-TRUST: Asked = ("POST", "/1.0/certificates", {"type": "client", "name": "{what}", "certificate": "{certificate}"})
-TRUSTED = "/1.0/certificates/{fingerprint}"
-VOLUMES = "/1.0/storage-pools/{pool}/volumes/custom"
-ROOT = {"root": {"type": "disk", "path": "/", "pool": "{pool}"}}
-INSTANCE: Asked = ("POST", "/1.0/instances", {"name": "{what}", "source": {"type": "none"}, "devices": ROOT})
-ZONE = "/1.0/network-zones/{what}.example"
-MAKE_ZONE: Asked = ("POST", "/1.0/network-zones", {"name": "{what}.example"})
-RECORD = f"{ZONE}/records/www"
-CHANGED = {"description": "changed"}
-
-
-def _updated(path: str, *given: Asked) -> dict[str, Any]:
-    """A description changed."""
-    return {
-        "given": given,
-        "asked": ("PATCH", path, CHANGED),
-        "before": {path: {"description": ""}},
-        "after": {path: CHANGED},
-    }
 
 
 def of_changes() -> list[Callable[[], Scene]]:
     """A maker for each scene."""
-
-    def scene(part: str, kind: str, name: str, more: dict[str, Any]) -> Callable[[], Scene]:
-        points = (f"{kind}.before", f"{kind}.after")
-        return lambda: Change(name, "commit", part, (), (), points=points, durable=False, **more)
-
-    def named(path: str) -> Asked:
-        return "POST", path, {"name": "{what}"}
-
-    def life(
-        part: str, kind: str, noun: str, path: str, make: Asked, renames: bool = True
-    ) -> list[Callable[[], Scene]]:
-        return [scene(part, kind, name, more) for name, more in _life(noun, path, make, renames=renames)]
-
-    volume: Asked = ("POST", VOLUMES, {"name": "{what}", "type": "custom", "config": {}})
-    config = {"config": {"user.{what}": "x"}}
-    record: Asked = ("POST", f"{ZONE}/records", {"name": "www"})
-    forward = {"asked": LISTEN, "before": {FORWARD: None}, "after": {FORWARD: {}}, "action": "network-forward-created"}
-    trust = {"asked": TRUST, "before": {TRUSTED: None}, "after": {TRUSTED: {}}, "action": "certificate-created"}
-    zone = {"asked": MAKE_ZONE, "before": {ZONE: None}, "after": {ZONE: {}}, "action": "network-zone-created"}
     return [
-        *life("control", "control_project", "project", "/1.0/projects", named("/1.0/projects")),
-        scene(
-            "control",
-            "control_config",
-            "config.update",
-            {
-                "asked": ("PATCH", "/1.0", config),
-                "before": {"/1.0": {}},
-                "after": {"/1.0": config},
-                "action": "config-updated",
-            },
-        ),
-        scene("control", "control_certificate", "certificate.create", trust),
-        *life("instances", "instances_profile", "profile", "/1.0/profiles", named("/1.0/profiles")),
-        scene(
-            "instances",
-            "instances_instance",
-            "instance.update (its row alone)",
-            {**_updated("/1.0/instances/{what}", INSTANCE), "action": "instance-updated"},
-        ),
-        *life("images", "images_alias", "image-alias", "/1.0/images/aliases", ALIAS),
-        scene(
-            "storage",
-            "storage_volume",
-            "storage-volume.update",
-            {**_updated(f"{VOLUMES}/{{what}}", volume), "action": "storage-volume-updated"},
-        ),
-        *life("network", "network_acl", "network-acl", "/1.0/network-acls", named("/1.0/network-acls")),
-        scene("network", "network_forward", "network-forward.create", forward),
-        scene(
-            "network",
-            "network_forward",
-            "network-forward.update",
-            {**_updated(FORWARD, LISTEN), "action": "network-forward-updated"},
-        ),
-        scene(
-            "network",
-            "network_forward",
-            "network-forward.delete",
-            {
-                "given": (LISTEN,),
-                "asked": ("DELETE", FORWARD, {}),
-                "before": {FORWARD: {}},
-                "after": {FORWARD: None},
-                "action": "network-forward-deleted",
-            },
-        ),
-        scene("network", "network_zone", "network-zone.create", zone),
-        scene(
-            "network",
-            "network_zone-record",
-            "network-zone-record.create",
-            {
-                "given": (MAKE_ZONE,),
-                "asked": record,
-                "before": {ZONE: {}, RECORD: None},
-                "after": {ZONE: {}, RECORD: {}},
-                "action": "network-zone-record-created",
-            },
-        ),
+        *life("control_project", "project", "/1.0/projects"),
+        *life("instances_profile", "profile", "/1.0/profiles"),
+        *life("images_alias", "image-alias", "/1.0/images/aliases", target="{image}"),
+        *life("network_acl", "network-acl", "/1.0/network-acls"),
+        *_single(),
+        *_of_networks(),
+    ]
+
+
+def _single() -> list[Callable[[], Scene]]:
+    """Things without a life of their own here."""
+    config = {"config": {"user.{what}": "x"}}
+    configured = {"asked": ("PATCH", "/1.0", config), "before": {"/1.0": {}}, "after": {"/1.0": config}}
+    certificate = {"type": "client", "name": "{what}", "certificate": "{certificate}"}
+    trusted = created("/1.0/certificates/{fingerprint}", ("POST", "/1.0/certificates", certificate))
+    root = {"root": {"type": "disk", "path": "/", "pool": "{pool}"}}
+    instance = {"name": "{what}", "source": {"type": "none"}, "devices": root}
+    volumes = "/1.0/storage-pools/{pool}/volumes/custom"
+    volume = {"name": "{what}", "type": "custom", "config": {}}
+    changed_instance = updated("/1.0/instances/{what}", ("POST", "/1.0/instances", instance))
+    return [
+        scene("control_config", "config", "update", configured),
+        scene("control_certificate", "certificate", "create", trusted),
+        scene("instances_instance", "instance", "update", changed_instance, " (its row alone)"),
+        scene("storage_volume", "storage-volume", "update", updated(f"{volumes}/{{what}}", ("POST", volumes, volume))),
+    ]
+
+
+def _of_networks() -> list[Callable[[], Scene]]:
+    """Where the host changes before the row does."""
+    forwards, zone = "/1.0/networks/{bridge}/forwards", "/1.0/network-zones/{what}.example"
+    forward, record = f"{forwards}/{{listen}}", f"{zone}/records/www"
+    listen: Asked = ("POST", forwards, {"listen_address": "{listen}"})
+    make_zone: Asked = ("POST", "/1.0/network-zones", {"name": "{what}.example"})
+    make_record: Asked = ("POST", f"{zone}/records", {"name": "www"})
+    recorded = created(record, make_record, make_zone, beside=[zone])
+    return [
+        scene("network_forward", "network-forward", "create", created(forward, listen)),
+        scene("network_forward", "network-forward", "update", updated(forward, listen)),
+        scene("network_forward", "network-forward", "delete", deleted(forward, listen)),
+        scene("network_zone", "network-zone", "create", created(zone, make_zone)),
+        scene("network_zone-record", "network-zone-record", "create", recorded),
     ]
