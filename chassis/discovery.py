@@ -7,6 +7,7 @@ answer is kept for some seconds.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -47,14 +48,18 @@ class Discovery:
     directory: Path
     member: str
     known: dict[tuple[str, str | None], tuple[float, Target]] = field(default_factory=dict)
+    sockets: dict[str, str] = field(default_factory=dict)
 
     def socket(self, part: str) -> Path:
         return self.directory / "run" / f"{part}.sock"
 
     async def find(self, part: str, member: str | None) -> Target:
         """Raises Unavailable if the part is nowhere."""
-        if member in (None, self.member) and self.socket(part).exists():
-            return Target(f"unix:{self.socket(part)}", secure=False)
+        here = self.sockets.get(part)
+        if here is None:
+            here = self.sockets[part] = str(self.socket(part))
+        if member in (None, self.member) and os.path.exists(here):
+            return Target(f"unix:{here}", secure=False)
         kept = self.known.get((part, member))
         if kept and time.monotonic() - kept[0] < KEEP:
             return kept[1]
