@@ -255,7 +255,7 @@ LIVES = (
         Step("PUT", f"{INSTANCE}/state", {"action": "start"}, looks=INSTANCE),
         Step("POST", f"{INSTANCE}/exec", {"command": ["true"], "record-output": True}, looks=f"{INSTANCE}/logs"),
         Step("POST", f"{INSTANCE}/console", {"type": "console"}, looks=INSTANCE),
-        Step("DELETE", f"{INSTANCE}/console"),
+        Step("DELETE", f"{INSTANCE}/console", looks=INSTANCE),
         Step("PUT", f"{INSTANCE}/state", {"action": "stop", "force": True}, looks=INSTANCE),
         Step("POST", INSTANCE, {"name": "{renamed}"}, looks=RENAMED),
         Step("DELETE", RENAMED),

@@ -25,9 +25,10 @@ def _an_addition(server: Server) -> None:
 
 
 def sight(api: Client, step: Step, values: Values) -> tuple[int, Any]:
-    """What a client can see of what the step changes."""
-    answer = api.request("GET", step.sight(values))
-    return answer.status, answer.body
+    """What a client can see of what the step changes; of the server its configuration, for the rest of it lives."""
+    path = step.sight(values)
+    answer = api.request("GET", path)
+    return answer.status, answer.metadata["config"] if path == "/1.0" else answer.body
 
 
 NOT_LIVED = {

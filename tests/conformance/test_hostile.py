@@ -118,9 +118,9 @@ def test_clients_that_dawdle_hold_up_nobody(server: Server, api: Client) -> None
             sock = stack.enter_context(closing(connected(server)))
             sock.sendall(GET + b"X-Slow: " if number % 2 else POST + b"Content-Length: 1000\r\n\r\n{")
         for _ in range(20):
-            assert api.request("GET", "/1.0/projects", timeout=10).status == 200
+            assert api.request("GET", "/1.0/projects", timeout=30).status == 200
         name = unique("p")
-        assert api.request("POST", "/1.0/profiles", {"name": name}, timeout=10).status == 201
+        assert api.request("POST", "/1.0/profiles", {"name": name}, timeout=30).status == 201
         api.delete(f"/1.0/profiles/{name}")
 
 
@@ -140,9 +140,9 @@ def test_clients_that_dawdle_hold_up_nobody(server: Server, api: Client) -> None
 def test_a_filter_takes_its_time_but_no_more(world: World, filter: str) -> None:
     """Against a name that makes a matcher which backtracks take centuries."""
     world.profile(name=f"{unique('aaaa')}-{'a' * 40}")
-    answer = world.api.request("GET", f"/1.0/instances?filter={quote(filter)}", timeout=20)
+    answer = world.api.request("GET", f"/1.0/instances?filter={quote(filter)}", timeout=30)
     assert answer.status in (200, 400, 500)
-    answer = world.api.request("GET", f"/1.0/profiles?recursion=1&filter={quote(filter)}", timeout=20)
+    answer = world.api.request("GET", f"/1.0/profiles?recursion=1&filter={quote(filter)}", timeout=30)
     assert answer.status in (200, 400, 500)
 
 
