@@ -22,7 +22,7 @@ def look(podman: Podman) -> set[str]:
         *(f"network namespace {path.name}" for path in Path("/run/netns").glob("netns-*")),
         *(f"link {path.name}" for path in Path("/sys/class/net").glob("*") if path.name in (BRIDGE, podman.bridge)),
         *(f"nftables table {name}" for name in _tables()),
-        *(f"cgroup {path}" for path in Path("/sys/fs/cgroup").glob("*/libpod_parent/*")),
+        *(f"cgroup {path}" for top in _pods() for path in top.iterdir() if path.is_dir()),
     }
 
 
@@ -34,6 +34,12 @@ def _mounts(podman: Podman) -> Iterator[str]:
             (str(podman.directory), f"{podman.store}/store/overlay/", f"{podman.store}/store/overlay-containers/")
         ):
             yield point
+
+
+def _pods() -> list[Path]:
+    """The groups under which podman puts pods, one a hierarchy."""
+    top = Path("/sys/fs/cgroup")
+    return [path for path in (top / "libpod_parent", *top.glob("*/libpod_parent")) if path.is_dir()]
 
 
 def _tables() -> list[str]:
@@ -62,7 +68,7 @@ def end_network() -> None:
 
 def end_cgroups() -> None:
     """podman leaves empty groups of pods. One that is in use cannot be removed."""
-    for top in Path("/sys/fs/cgroup").glob("*/libpod_parent"):
+    for top in _pods():
         for folder, _, _ in os.walk(top, topdown=False):
             with contextlib.suppress(OSError):
                 os.rmdir(folder)
