@@ -96,7 +96,8 @@ class Balancer:
         except OSError:
             writer.close()
             return
-        await asyncio.gather(_pipe(reader, backend[1]), _pipe(backend[0], writer))
+        with suppress(asyncio.CancelledError):  # the balancer stops
+            await asyncio.gather(_pipe(reader, backend[1]), _pipe(backend[0], writer))
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """The first of the endpoints, in turn, that accepts."""

@@ -17,7 +17,8 @@ from tools.play.load import Remote
 
 PATIENCE = 120  # seconds that an operation gets
 BRIDGE = "nbplay1"
-AWAY = "service is not available"
+# What is said while a part is away, and when a machine is too busy to connect a command's sockets in five seconds.
+AWAY = ("service is not available", "stopped answering", "went away", "Timed out waiting for websockets")
 
 
 def change(remote: Remote, method: str, path: str, body: object = None) -> dict[str, object]:
@@ -135,7 +136,7 @@ class Lxc:
             )  # fmt: skip
             if done.returncode == code:
                 return done.stdout
-            if AWAY not in done.stderr or time.monotonic() > end:
+            if not any(words in done.stderr for words in AWAY) or time.monotonic() > end:
                 raise RuntimeError(f"lxc {' '.join(arguments)} ended with {done.returncode}: {done.stderr.strip()}")
             if arguments[0] == "launch":  # it may have come half the way
                 subprocess.run(["lxc", "delete", "--force", arguments[-1]], env=self.environment, capture_output=True)
