@@ -254,7 +254,7 @@ async def test_calls_without_end_from_many_processes_of_several_containers(world
     scripts = []
     for spec in specs:
         calls = [
-            place(spec, ("mknod", b"/n%d" % n, CHARACTER, NULL), ("unlink", b"/n%d" % n), times=8) for n in range(10)
+            place(spec, ("mknod", b"/n%d" % n, CHARACTER, NULL), ("unlink", b"/n%d" % n), times=3) for n in range(10)
         ]
         scripts.append(
             "for p in "

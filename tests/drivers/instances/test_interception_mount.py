@@ -158,12 +158,19 @@ for word in "$0" "$@"; do echo "$word"; done > /command
 { id -u; pwd; readlink /proc/self/fd/0; cat /proc/self/uid_map; } > /told
 cat /proc/self/cgroup /proc/1/cgroup > /groups
 cat /proc/self/status > /status
+{ cat /proc/self/oom_score_adj; ulimit -n; ulimit -c; cat /proc/self/stat; } > /ordinary
 test "$2" != /refused && mount -t tmpfs none "$2"
 """
 
 
 async def test_a_file_system_is_mounted_by_the_containers_own_program(world: World, disk: tuple[str, int]) -> None:
-    spec = await started(world, disk, {PREFIX: "true", f"{PREFIX}.fuse": "ext4=fuse2fs", f"{PREFIX}.allowed": "xfs"})
+    config = {
+        PREFIX: "true",
+        f"{PREFIX}.fuse": "ext4=fuse2fs",
+        f"{PREFIX}.allowed": "xfs",
+        "limits.kernel.nofile": "500",
+    }
+    spec = await started(world, disk, config)
     ask = (("chdir", b"/root"), ("mount", b"/disk", b"/mnt", b"ext4", READ_ONLY, b"a,b=c"))
     assert await outcome(world, spec, *ask) != 0  # it has no program of that name
     helper = spec.rootfs / "sbin/mount.fuse"
@@ -184,6 +191,9 @@ async def test_a_file_system_is_mounted_by_the_containers_own_program(world: Wor
     )
     assert ours == inits
     assert "SigIgn:\t0000000000000000" in (spec.rootfs / "status").read_text()
+    ordinary = (spec.rootfs / "ordinary").read_text().splitlines()
+    assert (int(ordinary[0]) >= 0, ordinary[1]) == (True, "500")
+    assert ordinary[3].rpartition(")")[2].split()[16] == "0"  # its niceness
     assert "tmpfs" in await world.shell(spec.key, "grep ' /mnt ' /proc/self/mounts")
     assert await outcome(world, spec, ("mount", b"/disk", b"/refused", b"ext4", 0, 0)) == errno.EPERM
     assert await outcome(world, spec, ("setuid", 1000), ask[1]) != 0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
+from contextlib import suppress
 
 from services.instances.host.interception import mounts
 from services.instances.host.interception.caller import Caller, Denied
@@ -16,6 +18,8 @@ SPACES = (("user", 0x10000000), ("mnt", 0x20000), ("pid", 0x20000000), ("net", 0
           ("uts", 0x4000000), ("cgroup", 0x2000000))  # fmt: skip
 OPTIONS = {0x1: "ro", 0x2: "nosuid", 0x4: "nodev", 0x8: "noexec", 0x10: "sync", 0x80: "dirsync", 0x400: "noatime"}
 PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, LAST_CAPABILITY = 1, 24, 38, 63
+LIMITS = (resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC, resource.RLIMIT_FSIZE, resource.RLIMIT_CORE, resource.RLIMIT_MEMLOCK,
+          resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_DATA, resource.RLIMIT_STACK)  # fmt: skip
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -32,6 +36,7 @@ def redirect(caller: Caller, program: str, source: bytes, target: bytes, flags: 
     if target.startswith(b"-"):  # a path, whatever it looks like
         command[2] = b"./" + target
     caller.still_waits()
+    be_ordinary(caller)
     join_groups(caller)
     become(caller)
     child = os.fork()  # the first one in the pid namespace
@@ -40,6 +45,19 @@ def redirect(caller: Caller, program: str, source: bytes, target: bytes, flags: 
     if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
         raise Denied
     return DONE
+
+
+def be_ordinary(caller: Caller) -> None:
+    """What was given to the service must not be handed on: its standing with the memory killer, priority and limits. Raises OSError."""
+    os.setpriority(os.PRIO_PROCESS, 0, 0)
+    with open("/proc/self/oom_score_adj", "r+b", buffering=0) as file:
+        if int(file.read()) < 0:
+            file.write(b"0")
+    process = int(caller.status["Tgid"][0])
+    for kind in LIMITS:
+        with suppress(ValueError, PermissionError):  # higher than ours, which root without CAP_SYS_RESOURCE cannot have
+            resource.setrlimit(kind, resource.prlimit(process, kind))
+    caller.still_waits()  # else the number may have been another's
 
 
 def join_groups(caller: Caller) -> None:
