@@ -16,6 +16,7 @@ import structlog
 from chassis import documents, listing, references
 from chassis.calls import Call
 from chassis.errors import BadRequest, Conflict, Fault, Forbidden, Internal, NotFound
+from chassis.key_types import quote
 from chassis.operations import SUCCESS, requestor_of
 from chassis.store import Change, Versioned
 from gen.nubibus.instances.v1 import profile_pb2
@@ -64,7 +65,9 @@ class Profiles:
     # Reading.
 
     def _holder(self, project: str) -> str:
-        return self.roster.projects.of_profiles(project or DEFAULT)
+        asked = project or DEFAULT
+        self.roster.projects.require(asked, f"Failed loading project {quote(asked)}")
+        return self.roster.projects.of_profiles(asked)
 
     def _one(self, project: str, name: str) -> Versioned[Profile]:
         row = self.roster.profiles.get(self._holder(project), name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
+from chassis.errors import NotFound
 from chassis.store import Mirror, Store
 from rows.control import PROJECT, Project, has_feature
 
@@ -24,6 +25,11 @@ class Projects:
         """Its configuration; empty for a project that has not been seen."""
         row = self.rows.get(project)
         return row.value.config if row else {}
+
+    def require(self, project: str, said: str) -> None:
+        """Raises NotFound in LXD's words, which begin with `said`, for a project that there is not."""
+        if project != DEFAULT and self.rows.get(project) is None:
+            raise NotFound(f"{said}: Project not found")
 
     def of_profiles(self, project: str) -> str:
         """The project whose profiles the instances of this one use."""

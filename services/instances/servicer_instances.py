@@ -104,6 +104,7 @@ class Instances:
             raise NotImplementedHere("Creating an instance from a backup is not supported by this server yet")
         body: NewInstance = read(raw, NewInstance)
         project = head.project or DEFAULT
+        self.parts.roster.projects.require(project, "Failed loading project")
         name = names.instance_name(body.name) if body.name else self._drawn_name(project)
         type_ = creation.instance_type(body.type, head.path_type)
         self._check_profiles(project, body.profiles)

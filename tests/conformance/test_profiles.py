@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -150,3 +151,62 @@ def test_a_missing_profile_is_not_found(api: Client, verb: str) -> None:
     refusal = api.refusal(verb, f"{COLLECTION}/no-such-profile", {} if verb == "PUT" else None)
     assert refusal.status == 404
     assert "Profile not found" in refusal.text
+
+
+@pytest.mark.parametrize(
+    ("verb", "path", "body", "text"),
+    [
+        ("GET", COLLECTION, None, 'Failed loading project "no-such": Project not found'),
+        ("POST", COLLECTION, {"name": "x"}, 'Failed loading project "no-such": Project not found'),
+        ("PUT", f"{COLLECTION}/default", {}, 'Failed loading project "no-such": Project not found'),
+        ("DELETE", f"{COLLECTION}/x", None, 'Failed loading project "no-such": Project not found'),
+        (
+            "POST",
+            "/1.0/instances",
+            {"name": "x", "source": {"type": "none"}},
+            "Failed loading project: Project not found",
+        ),
+    ],
+)
+def test_nothing_is_made_in_a_project_that_there_is_not(
+    api: Client, verb: str, path: str, body: dict[str, Any] | None, text: str
+) -> None:
+    refusal = api.refusal(verb, f"{path}?project=no-such", body)
+    assert (refusal.status, refusal.text) == (404, text)
+
+
+@pytest.mark.extension("usedby_consistency")
+def test_used_by_names_the_project_of_each_user(world: World) -> None:
+    """A project without profiles of its own uses those of the default project."""
+    name, project = world.profile(), unique("pr")
+    world.finally_do(partial(world.gone, f"/1.0/projects/{project}"))
+    features = {"features.images": "false", "features.profiles": "false"}
+    world.api.post("/1.0/projects", {"name": project, "config": features})
+    here, there = world.instance(profiles=[name]), unique("c")
+    where = f"/1.0/instances/{there}?project={project}"
+    world.finally_do(partial(world.gone, where))
+    world.api.post(f"/1.0/instances?project={project}", world.body(there, profiles=[name]))
+
+    users = {f"/1.0/instances/{here}", where}
+    assert set(world.api.get(f"{COLLECTION}/{name}")["used_by"]) == users
+    assert users <= set(world.api.get(f"/1.0/storage-pools/{world.ground.pool}")["used_by"])
+    assert where in world.api.get(f"/1.0/projects/{project}")["used_by"]
+    world.api.delete(where)
+    assert world.api.get(f"{COLLECTION}/{name}")["used_by"] == [f"/1.0/instances/{here}"]
+
+
+@pytest.mark.extension("image_profiles")
+def test_an_instance_without_profiles_gets_those_of_its_image(world: World) -> None:
+    name, second = world.profile({"user.from": "image", "user.order": "1"}), world.profile({"user.order": "2"})
+    image = world.image({"made-for": name})
+    path = f"/1.0/images/{image}"
+    assert world.api.get(path)["profiles"] == ["default"]
+    world.api.put(path, {"profiles": [name, second]})
+    source = {"type": "image", "fingerprint": image}
+    from_image, told = unique("c"), world.instance(source=source, profiles=[second])
+    world.finally_do(partial(world.remove_instance, from_image))
+    world.api.post("/1.0/instances", {**world.body(from_image, source=source), "profiles": None})
+    shown = world.api.get(f"/1.0/instances/{from_image}")
+    assert shown["profiles"] == [name, second]
+    assert (shown["expanded_config"]["user.from"], shown["expanded_config"]["user.order"]) == ("image", "2")
+    assert world.api.get(f"/1.0/instances/{told}")["profiles"] == [second]
