@@ -24,7 +24,10 @@ from services.instances.host.interception.message import LEAVE
 
 SOCKET = "seccomp.socket"
 BACKLOG = 256
-PAUSE = 0.5  # seconds before a deputy that died gets a successor
+PAUSE, LONGEST_PAUSE = (
+    0.5,
+    30.0,
+)  # seconds before a deputy that died gets a successor, longer each time if none comes to life
 ROOT = Path(__file__).resolve().parents[4]
 # Started with -I and -S: nothing but our own code and Python's library comes into it.
 BEGIN = (
@@ -46,16 +49,20 @@ class Interception:
 
     def ensure(self) -> None:
         """From now on calls are served. Raises Internal if the socket cannot be had."""
-        if self._keeper is None:
-            try:
-                self._listener, relieve = _listen(self.path)
-            except OSError as error:
-                raise Internal(f"Failed to listen on {self.path}: {error}") from None
-            self._keeper = asyncio.ensure_future(self._keep(self._listener, relieve))
+        if self._keeper is not None and not self._keeper.done():
+            return
+        if self._listener is not None:
+            self._listener.close()
+        try:
+            self._listener, relieve = _listen(self.path)
+        except OSError as error:
+            raise Internal(f"Failed to listen on {self.path}: {error}") from None
+        self._keeper = asyncio.ensure_future(self._keep(self._listener, relieve))
 
     async def _keep(self, listener: socket.socket, relieve: Callable[[], None]) -> None:
         """One deputy after the other; a deputy holds the other end of `ours` and tells its pid there."""
         relieve()
+        pause = PAUSE
         while True:
             ours, theirs = socket.socketpair()
             ours.setblocking(False)
@@ -64,13 +71,14 @@ class Interception:
                     await asyncio.to_thread(_spawn, theirs, listener, self.directory)
                 loop = asyncio.get_running_loop()
                 while data := await loop.sock_recv(ours, 16):
-                    self.pid = int(data)
+                    self.pid, pause = int(data), PAUSE
             except (OSError, ValueError) as error:
                 log.warning("the process that serves intercepted system calls is in trouble", error=str(error))
             finally:
                 ours.close()
             log.warning("the process that serves intercepted system calls has ended", pid=self.pid)
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
 
     async def close(self) -> None:
         """Let go of the deputy; it goes on while a container needs it."""
