@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from websockets.exceptions import InvalidStatus
@@ -85,3 +86,24 @@ def test_a_listener_that_asks_for_nonsense_is_refused(api: Client, query: str, t
 
 def test_events_without_an_upgrade_are_refused(api: Client) -> None:
     assert api.request("GET", "/1.0/events").status == 400
+
+
+@pytest.mark.extension("event_location")
+def test_log_lines_are_events_too(world: World, tmp_path: Path) -> None:
+    """What a server logs of a start that fails."""
+    source = tmp_path / "source"
+    source.mkdir()
+    name = world.instance(devices={"d": {"type": "disk", "source": str(source), "path": "/mnt"}})
+    source.rmdir()
+    with world.api.events("logging") as lines, world.api.events("lifecycle,operation") as others:
+        refusal = world.api.refusal("PUT", f"/1.0/instances/{name}/state", {"action": "start"})
+        line = lines.wait_for()
+        others.wait_for(description="Starting instance", status="Failure")
+    assert refusal.status == 400
+    assert {event["type"] for event in lines.seen} == {"logging"}
+    assert "logging" not in {event["type"] for event in others.seen}
+    assert line["location"] == "none"
+    assert TIME.fullmatch(line["timestamp"])
+    assert line["metadata"]["message"]
+    assert line["metadata"]["level"] in ("debug", "info", "warning", "error")
+    assert isinstance(line["metadata"]["context"], dict)
