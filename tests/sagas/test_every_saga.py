@@ -13,7 +13,7 @@ from tools.faults.__main__ import scenes
 
 WITHOUT_A_SCENE = {
     "profile.rename"
-}  # only runs where more than 900 instances use the profile; the standard checks play it
+}  # only runs where more than 200 instances use the profile; the standard checks play it
 HERE = Path(__file__).parent
 SERVICES = ("control", "images", "instances", "network", "storage")
 

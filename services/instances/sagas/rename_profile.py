@@ -1,4 +1,4 @@
-"""Give a profile another name when more instances use it than one change of the log can hold.
+"""Give a profile another name when more instances use it than one change should hold.
 
 The new name stands beside the old one until the last instance has moved, so each names a profile that there is at every moment.
 Arguments: `project`, `old`, `new`.
@@ -20,7 +20,7 @@ from services.instances.occurrences import of_profile
 from services.instances.roster import Roster
 from services.instances.sagas.subject import parts_of
 
-AT_ONCE = 900  # rows of one change; nats-server takes 1,000 messages in a batch
+AT_ONCE = 200  # rows of one change: few enough that others get their turn in between
 
 
 def arguments(project: str, old: str, new: str) -> dict[str, Any]:
