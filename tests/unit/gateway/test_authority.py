@@ -73,7 +73,7 @@ def test_files_that_cannot_be_used_trust_nobody(tmp_path: Path, broken: object) 
     signer = Signer()
     (tmp_path / "server.ca").write_bytes(signer.certificate.public_bytes(PEM))
     good = signer.issue(tmp_path, "a")
-    (tmp_path / "ca.crl").write_bytes(broken(good) if callable(broken) else b"nonsense")
+    (tmp_path / "ca.crl").write_bytes(broken(signer.issue(tmp_path, "another")) if callable(broken) else b"nonsense")
     authority = Authority(tmp_path)
     assert authority.exists
     assert not authority.vouches_for(read(good))
