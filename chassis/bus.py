@@ -29,7 +29,7 @@ from chassis.pulse import Pulse
 from chassis.redo import mend, with_rest
 from chassis.refusal import explain
 from chassis.stored import stored_from, stored_of
-from chassis.stream import ensure
+from chassis.stream import ensure, level
 from chassis.tail import Tail
 
 ACK_TIMEOUT = 5.0
@@ -368,6 +368,7 @@ class Bus:
             try:
                 if await mend(self):
                     log.info("The log is whole again")
+                await level(self)
                 break
             except NotFound:
                 break  # there is no log yet

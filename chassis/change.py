@@ -13,6 +13,7 @@ from chassis.log import DELETED, HEADER_BACK, HEADER_BATCH, HEADER_LEFT, HEADER_
 
 T = TypeVar("T", bound=msgspec.Struct)
 
+DELETION_TTL = 3600
 EVENTS_TTL = 24 * 3600
 OPERATIONS_TTL = 3600  # of an ended operation
 
@@ -92,6 +93,7 @@ def _row_message(subject: str, row: Put, batch: str, left: int) -> Message:
         headers[HEADER_LEFT] = str(left)
     if row.value is None:
         headers[HEADER_ROW] = DELETED
+        headers[HEADER_TTL] = f"{DELETION_TTL}s"
         return Message(subject, b"", headers, row.expect)
     if row.ttl:
         headers[HEADER_TTL] = f"{row.ttl}s"

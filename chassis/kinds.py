@@ -48,19 +48,15 @@ class Kind(Generic[T]):
     """A kind of row: `Kind("instances_instance", Instance, ("project", "name"))`. Key fields are attributes of the struct.
 
     `fleeting`: its rows do not live long (operations, locks), so they come first in a batch and carry what `redo` needs.
-    `unique`: a key is drawn and never used again, so nobody need remember those that are deleted.
     """
 
-    def __init__(
-        self, name: str, struct: type[T], key: tuple[str, ...], *, fleeting: bool = False, unique: bool = False
-    ) -> None:
+    def __init__(self, name: str, struct: type[T], key: tuple[str, ...], *, fleeting: bool = False) -> None:
         if not _PLAIN.match(name):
             raise ValueError(f"Kind name {name!r} is not one plain token")
         self.name = name
         self.struct = struct
         self.key_fields = key
         self.fleeting = fleeting
-        self.unique = unique
         self.prefix = f"row.{name}."
         self._decoder = msgspec.json.Decoder(struct)
         self._encoder = msgspec.json.Encoder()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from chassis.events import Event
 
 STREAM = "LOG"
+ROWS = "row."
 
 # Headers of a message in the log. Batch: the change that a message belongs to. Left: how many rows of its change follow it.
 # Back: how many messages before this event the last row of its change lies.
@@ -23,6 +24,7 @@ HEADER_LEFT = "Nubibus-Left"
 HEADER_BACK = "Nubibus-Back"
 HEADER_ROW = "Nubibus-Row"
 HEADER_TTL = "Nats-TTL"
+HEADER_ROLLUP = "Nats-Rollup"
 DELETED = "deleted"
 
 
@@ -36,10 +38,17 @@ class Message(NamedTuple):
 
     @property
     def guarded(self) -> dict[str, str]:
-        """Its headers, with the one by which nats-server checks `expect`."""
-        if self.expect is None:
-            return dict(self.headers)
-        return {**self.headers, "Nats-Expected-Last-Subject-Sequence": str(self.expect)}
+        """Its headers, with the one by which nats-server checks `expect`, and the one by which a row takes the place of the one before.
+
+        A limit of messages a subject would do that too, but leaves no trace in the files: when the last row of a subject has lived out its
+        time, and the server is killed and reads its files anew, the one before would be there again. A roll-up is written down.
+        """
+        headers = dict(self.headers)
+        if self.subject.startswith(ROWS):
+            headers[HEADER_ROLLUP] = "sub"
+        if self.expect is not None:
+            headers["Nats-Expected-Last-Subject-Sequence"] = str(self.expect)
+        return headers
 
 
 class Stored(NamedTuple):

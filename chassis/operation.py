@@ -98,7 +98,7 @@ class Lock(msgspec.Struct, frozen=True):
     operation: str
 
 
-OPERATION = Kind("operation", Operation, ("id",), fleeting=True, unique=True)
+OPERATION = Kind("operation", Operation, ("id",), fleeting=True)
 LOCK = Kind("lock", Lock, ("noun", "project", "name"), fleeting=True)
 
 
@@ -175,15 +175,12 @@ def put_state(
     change: Change,
     operation: Operation,
     expect: int,
+    retention: int,
     lock_of: Callable[..., Versioned[Lock] | None],
 ) -> Operation:
-    """Put a new state of an operation and its event; a final one frees its locks. Returns what was put.
-
-    It gets no time to live: with the last message of a subject gone, a log that is read anew after a crash would show the one before it,
-    and the operation would run again. `Operations.tidy` removes it.
-    """
+    """Put a new state of an operation and its event; a final one frees its locks and gets a time to live. Returns what was put."""
     operation = msgspec.structs.replace(operation, updated_at=clock.now())
-    change.put(OPERATION, operation, expect=expect)
+    change.put(OPERATION, operation, expect=expect, ttl=retention if operation.final else 0)
     change.event(event_of(operation))
     if operation.final:
         for lock in operation.locks:

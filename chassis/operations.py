@@ -1,24 +1,21 @@
 """Operations: rows that say what was accepted, how far it is and how it ended.
 
 What always holds: an operation's rows have one writer, its owner (a service on a member); a status never goes back; the row that ends it
-frees its locks and tells its event in the same change. An ended operation stays readable for `store.operations_ttl` seconds, then
-its owner removes it.
+frees its locks and tells its event in the same change. An ended operation stays readable for `store.operations_ttl` seconds, then the
+log drops it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 import msgspec
 
 from chassis import clock, once
-from chassis.errors import Conflict, NotFound, Unavailable
+from chassis.errors import Conflict, NotFound
 from chassis.kinds import Versioned
 from chassis.operation import (
     CANCELLED,
@@ -70,8 +67,6 @@ __all__ = [
 
 Making = Callable[[], "Change | None"]  # makes what is to be added to a change, or raises a fault
 
-SHORTEST_TIDYING, LONGEST_TIDYING = 0.2, 30.0  # seconds between two looks for ended operations
-AT_ONCE = 100  # rows that one change removes
 _ATTEMPTS = 20
 _KEYS = uuid.UUID("6f2f54c5-54a8-4d5c-9f19-1d8b2c5a7c11")
 
@@ -269,26 +264,6 @@ class Operations:
                 lost = "connection" if operation.kind == "websocket" else "command"
                 await self.end(operation.id, err=f"The {lost} was lost when the service restarted")
 
-    async def keep_tidy(self) -> None:
-        """Remove the ended ones of this service when they have been readable for `store.operations_ttl` seconds; for ever."""
-        while True:
-            await asyncio.sleep(min(LONGEST_TIDYING, max(self.store.operations_ttl / 4, SHORTEST_TIDYING)))
-            with suppress(Conflict, Unavailable):
-                await self.tidy()
-
-    async def tidy(self) -> None:
-        before = time.time_ns() - self.store.operations_ttl * 1_000_000_000
-        old = [
-            row
-            for row in self.rows.select()
-            if row.value.final and self.mine(row.value) and clock.nanoseconds(row.value.updated_at) <= before
-        ]
-        for start in range(0, len(old), AT_ONCE):
-            change = Change()
-            for row in old[start : start + AT_ONCE]:
-                change.delete(OPERATION, row.key, expect=row.revision)
-            await self.store.commit(change)
-
     async def wait(self, id: str, timeout: float | None = None) -> Operation:
         """Until it is final; the operation as it is after `timeout` seconds."""
         row = await self.store.until(OPERATION, (id,), lambda row: row is None or row.value.final, timeout)
@@ -304,7 +279,7 @@ class Operations:
             change = Change()
             if extra is not None:
                 change.merge(extra)
-            put_state(change, made(row.value), row.revision, self.locks.get)
+            put_state(change, made(row.value), row.revision, self.store.operations_ttl, self.locks.get)
             try:
                 return await self.store.commit(change, patience=None)
             except Conflict:

@@ -284,7 +284,8 @@ class Run:
         operation = self._next(**changed)
         if change is not None or told:
             change = change or Change()
-            operation = put_state(change, operation, self._revision, self._operations.locks.get)
+            retention, lock_of = self._store.operations_ttl, self._operations.locks.get
+            operation = put_state(change, operation, self._revision, retention, lock_of)
         else:
             change = Change().put(OPERATION, operation, expect=self._revision)
         await self._store.commit(change, patience=None, wait=operation.final)

@@ -46,7 +46,6 @@ class Sagas:
         self._known = {saga.name: saga for saga in sagas}
         self._runs: dict[str, tuple[Run, asyncio.Task[None]]] = {}
         self._end_watch: Callable[[], None] | None = None
-        self._tidying: asyncio.Task[None] | None = None
         self._stopping = False
         self._starting = False
 
@@ -54,7 +53,6 @@ class Sagas:
         """Resume what this service left unfinished, and run from now on what is accepted for it."""
         await self.operations.sweep()
         self._starting = True
-        self._tidying = asyncio.create_task(self.operations.keep_tidy(), name="operations: tidy")
         self._end_watch = self.operations.rows.watch(self._consider)
         self._starting = False
 
@@ -63,9 +61,6 @@ class Sagas:
     async def stop(self, grace: float = 10.0) -> None:
         """Let the running ones come to a step border; after `grace` seconds they are broken off as a crash would do it."""
         self._stopping = True
-        if self._tidying is not None:
-            self._tidying.cancel()
-            await asyncio.gather(self._tidying, return_exceptions=True)
         if self._end_watch is not None:
             self._end_watch()
         for run, _ in self._runs.values():

@@ -255,7 +255,7 @@ class Store:
         if stored is None:
             return message._replace(expect=0)
         # A deletion that the mirror does not know means that the row was there in between, unless its marker is about to go.
-        known = not row.exact or 0 < stored.expires <= time.time_ns() + _MARKER_SLACK
+        known = not row.exact or stored.expires <= time.time_ns() + _MARKER_SLACK
         return message._replace(expect=stored.sequence) if stored.deleted and known else message
 
     def _tightened(self, message: Message, row: Put | None) -> Message:
@@ -340,8 +340,6 @@ class Store:
         before = self._expiries.pop(stored.subject, None)
         if before is not None:
             before.cancel()
-        if stored.deleted and mirror.kind.unique:
-            mirror.forget_tomb(key, stored.sequence)
         if stored.expires:
             delay = max(0.0, (stored.expires - time.time_ns()) / 1e9)
             last = Last(

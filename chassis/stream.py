@@ -1,7 +1,8 @@
 """The one stream: its shape, and how it comes into being.
 
-Rows and events have one message a subject. No limit of the stream can ever discard a row: events end by their own time to live, and
-`trim` bounds their number and size.
+Rows and events have one message a subject: an event's is its own, and a row takes the place of the one before by a roll-up (see
+`log.Message.guarded`; `level` finishes one that a crash cut short). No limit of the stream can ever discard a row: events end by their
+own time to live, and `trim` bounds their number and size.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from chassis.errors import Unavailable
 from chassis.events import EVENTS
-from chassis.log import STREAM, Stored
+from chassis.log import ROWS, STREAM, Stored
 
 if TYPE_CHECKING:
     from chassis.bus import Bus
@@ -28,7 +29,8 @@ SHAPE: dict[str, Any] = {
     "storage": "file",
     "retention": "limits",
     "discard": "old",
-    "max_msgs_per_subject": 1,
+    "max_msgs_per_subject": -1,
+    "allow_rollup_hdrs": True,
     "allow_atomic": True,
     "allow_msg_ttl": True,
     "allow_direct": True,
@@ -64,6 +66,23 @@ async def ensure(bus: Bus, *, replicas: int | None = None, timeout: float = 30.0
 
 def _same(config: dict[str, Any], wanted: dict[str, Any]) -> bool:
     return all(config.get(key) == value for key, value in wanted.items())
+
+
+async def level(bus: Bus) -> int:
+    """See that no row has an older one beside it, which a crash can leave; how many had."""
+    state = (await bus.stream())["state"]
+    if state["messages"] == state.get("num_subjects", 0):
+        return 0
+    double: list[str] = []
+    seen, total = 0, 1
+    while seen < total:  # the server tells of 100,000 subjects at a time
+        page = await _asked(bus, f"STREAM.INFO.{STREAM}", {"subjects_filter": f"{ROWS}>", "offset": seen})
+        counts = page["state"].get("subjects") or {}
+        double += [subject for subject, count in counts.items() if count > 1]
+        seen, total = seen + len(counts), page.get("total", 0) if counts else 0
+    for subject in double:
+        await _asked(bus, f"STREAM.PURGE.{STREAM}", {"filter": subject, "keep": 1})
+    return len(double)
 
 
 async def trim(bus: Bus, keep: int | None = None, *, size: int | None = None, age: float | None = None) -> int:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 CHECK_EVERY = 5.0
-# Rows with a time to live vanish without a word: who was away for long must look at everything.
+# The marker of a deletion lives for an hour (`change.DELETION_TTL`): who was away for longer must look at everything.
 RESYNC_AFTER = 45 * 60
 RETRY = 0.1
 

@@ -68,7 +68,6 @@ async def wire(part: Part) -> None:
     part.serve(server, certificates, projects, warnings, Cancellation(operations.cancel))
     part.before_ready(projects.ensure_default)
     part.before_ready(operations.sweep)
-    part.keep(operations.keep_tidy, "remove ended operations")
     part.before_ready(first_clients.trust)
     part.keep(events.run, "trim events")
     part.keep(sweep_warnings, "sweep warnings")
