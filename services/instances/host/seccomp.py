@@ -80,6 +80,7 @@ def policy(config: Mapping[str, str], architecture: str = "x86_64") -> str | Non
     allow, deny = _either(config, "allow", "whitelist"), _either(config, "deny", "blacklist")
     default = _either(config, "deny_default", "blacklist_default").lower() not in FALSE
     compat = _either(config, "deny_compat", "blacklist_compat").lower() in TRUE
+    _refuse_notify(allow, deny)
     held_up = "".join(f"{line}\n" for line in rules.lines(config))
     if allow:
         if deny or compat or _is_set(config, "deny_default", "blacklist_default"):
@@ -89,6 +90,13 @@ def policy(config: Mapping[str, str], architecture: str = "x86_64") -> str | Non
         return None
     held_up = held_up and f"[all]\n{held_up}"
     return "2\ndenylist\n" + held_up + "".join(_denied(deny, default, compat, architecture))
+
+
+def _refuse_notify(*lists: str) -> None:
+    """What the host is asked to do for an instance is said by security.syscalls.intercept.*, which a project can forbid."""
+    for line in "\n".join(lists).splitlines():
+        if "notify" in line.split()[1:]:
+            raise ValueError(f'Invalid line {line.strip()!r} of system calls: the action "notify" is not for lists')
 
 
 def _denied(deny: str, default: bool, compat: bool, architecture: str) -> Iterator[str]:

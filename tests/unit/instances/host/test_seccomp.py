@@ -47,3 +47,10 @@ def test_a_raw_policy_is_the_whole_of_it() -> None:
     for name in ("allow", "deny", "deny_default", "blacklist_compat", "whitelist"):
         with pytest.raises(ValueError, match=r"raw\.seccomp is mutually exclusive with security\.syscalls\*"):
             policy({"raw.seccomp": "2\nallowlist\n[all]\nread", f"security.syscalls.{name}": "x"})
+
+
+@pytest.mark.parametrize("name", ["allow", "deny", "whitelist", "blacklist"])
+def test_a_list_hands_no_call_to_the_host(name: str) -> None:
+    with pytest.raises(ValueError, match='action "notify"'):
+        policy({f"security.syscalls.{name}": "read\nmknod  notify"})
+    assert policy({f"security.syscalls.{name}": "notify"}) is not None  # the name of a call, if there were such a one
