@@ -18,7 +18,10 @@ from chassis import errors
 
 
 class Caller(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Who asked. `projects` None means every project; protocol is "unix", "tls", "candid" or "internal"."""
+    """Who asked. `projects` None means every project; protocol is "unix", "tls", "candid" or "internal".
+
+    `rights` are an RBAC user's permissions by project; None for everybody else, whose `projects` say all.
+    """
 
     protocol: str = "internal"
     username: str = ""
@@ -28,9 +31,16 @@ class Caller(msgspec.Struct, frozen=True, omit_defaults=True):
     trusted: bool = False
     projects: tuple[str, ...] | None = None
     role: str = ""  # type of the certificate: client, server, metrics
+    rights: dict[str, tuple[str, ...]] | None = None
 
     def may_see(self, project: str) -> bool:
         return self.admin or (self.trusted and (self.projects is None or project in self.projects))
+
+    def may(self, permission: str, project: str) -> bool:
+        """Whether something that needs a permission may be done in a project."""
+        if self.admin or self.rights is None:
+            return self.may_see(project)
+        return self.trusted and permission in self.rights.get(project, ())
 
     @property
     def requestor(self) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
 import msgspec
@@ -22,6 +23,7 @@ __all__ = [
     "ServerConfig",
     "Warning",
     "has_feature",
+    "has_rbac",
 ]
 
 
@@ -37,6 +39,15 @@ def has_feature(project: Project | None, feature: str) -> bool:
     The default project has all; a project whose row has not been seen counts as having them too.
     """
     return project is None or project.name == "default" or is_true(project.config.get(f"features.{feature}", ""))
+
+
+# Without one of them RBAC is off, as in LXD.
+RBAC = ("rbac.api.url", "rbac.agent.url", "rbac.agent.username", "rbac.agent.private_key", "rbac.agent.public_key")
+
+
+def has_rbac(texts: Mapping[str, str]) -> bool:
+    """Whether the server's configuration turns RBAC on."""
+    return all(texts.get(name) for name in RBAC)
 
 
 class Certificate(msgspec.Struct, frozen=True, kw_only=True):

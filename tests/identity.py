@@ -48,6 +48,10 @@ class IdentityService:
         """The discharged macaroon for what a client sent."""
         if self.user is None:
             return 403, {"Code": "unauthorized", "Message": "nobody is logged in"}
+        return self.discharged(self.user, form)
+
+    def discharged(self, user: str, form: dict[str, list[str]]) -> tuple[int, dict[str, Any]]:
+        """That of a user whose name is settled."""
         raw = form["id64"][0] if "id64" in form else ""
         identifier = base64.urlsafe_b64decode(raw + "=" * (-len(raw) % 4)) if raw else form["id"][0].encode()
         caveat = form.get("caveat64", [""])[0]
@@ -56,7 +60,7 @@ class IdentityService:
             id=identifier,
             caveat=base64.urlsafe_b64decode(caveat + "=" * (-len(caveat) % 4)) if caveat else None,
             key=self.key,
-            checker=_Checker(self.user),
+            checker=_Checker(user),
             locator=bakery.ThirdPartyStore(),
         )
         return 200, {"Macaroon": made.to_dict()}

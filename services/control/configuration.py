@@ -49,6 +49,9 @@ class Configuration:
         await _check({name: text if before.get(name) != text else "" for name, text in asked.items()})
         laid = {**(before if keep else {}), **{name: keys.kept(name, text) for name, text in asked.items()}}
         texts = {name: text for name, text in laid.items() if text}
+        keys.refuse_mixture(asked)
+        keys.refuse_mixture(texts)
+        keys.refuse_agent(texts)
         changed = {name for name in {*before, *texts} if before.get(name) != texts.get(name)}
         await addresses.probe(texts, before, changed)
         change = Change()

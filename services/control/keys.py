@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import base64
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from chassis import compression, errors, key_types, listening, retention, units
 from chassis.key_types import Str, Type, quote
 from chassis.keys import Key, Schema
+from rows.control import has_rbac
 
 T = TypeVar("T")
 LAST_AS = 4294967294
@@ -186,6 +187,16 @@ CANDID_DOMAINS = ServerKey(
 CANDID_EXPIRY = ServerKey(
     "candid.expiry", Whole, default="3600", since="candid_config", doc="Seconds that a discharged macaroon is good for"
 )
+RBAC: tuple[ServerKey[Any], ...] = (
+    ServerKey("rbac.agent.private_key", Str, since="rbac", doc="Key of the agent as which the server logs in at RBAC"),
+    ServerKey("rbac.agent.public_key", Str, since="rbac", doc="Its public half"),
+    ServerKey("rbac.agent.url", Str, since="rbac", doc="Identity service that knows the agent"),
+    ServerKey("rbac.agent.username", Str, since="rbac", doc="The agent's name there"),
+    ServerKey("rbac.api.expiry", Whole, default="3600", since="rbac", doc="Seconds that a user's macaroon is good for"),
+    ServerKey("rbac.api.key", PublicKey, since="rbac", doc="The service's public key; needed for http:// URLs"),
+    ServerKey("rbac.api.url", Str, since="rbac", doc="Service that says who may do what in which project"),
+    ServerKey("rbac.expiry", Whole, default="3600", since="rbac", doc="The same as `rbac.api.expiry`, which wins"),
+)
 IMAGE_COMPRESSION = ServerKey(
     "images.compression_algorithm",
     Compressor,
@@ -209,7 +220,7 @@ WORKING: tuple[ServerKey[Any], ...] = (
     HTTPS_ADDRESS, ALLOWED_CREDENTIALS, ALLOWED_HEADERS, ALLOWED_METHODS, ALLOWED_ORIGIN, TRUST_PASSWORD, TOKEN_EXPIRY,
     SHUTDOWN_TIMEOUT, TRUSTED_PROXY, METRICS_ADDRESS, METRICS_AUTHENTICATION, DEBUG_ADDRESS, TRUST_AUTHORITY, IMAGE_COMPRESSION,
     BACKUP_COMPRESSION,
-    CANDID_URL, CANDID_KEY, CANDID_DOMAINS, CANDID_EXPIRY,
+    CANDID_URL, CANDID_KEY, CANDID_DOMAINS, CANDID_EXPIRY, *RBAC,
     EVENTS_RETENTION, EVENTS_LIMIT, EVENTS_SIZE, OPERATIONS_RETENTION, DNS_ADDRESS, USER,
 )  # fmt: skip
 CLUSTER = "clustering is not supported yet"
@@ -226,9 +237,6 @@ WAITING: tuple[ServerKey[Any], ...] = (
     *_waiting("MAAS is not supported yet", ("maas.api.key", Str, ""), ("maas.api.url", Str, ""), ("maas.machine", Str, "")),
     *_waiting("OVN networks are not supported yet", ("network.ovn.integration_bridge", Str, "br-int"),
               ("network.ovn.northbound_connection", Str, "unix:/var/run/ovn/ovnnb_db.sock")),
-    *_waiting("RBAC is not supported yet", ("rbac.agent.private_key", Str, ""), ("rbac.agent.public_key", Str, ""),
-              ("rbac.agent.url", Str, ""), ("rbac.agent.username", Str, ""), ("rbac.api.expiry", Whole, "3600"),
-              ("rbac.api.key", Str, ""), ("rbac.api.url", Str, ""), ("rbac.expiry", Whole, "3600")),
     *_waiting("volumes for images and backups are not supported yet", ("storage.backups_volume", Str, ""),
               ("storage.images_volume", Str, "")),
 )  # fmt: skip
@@ -251,6 +259,27 @@ def refuse_waiting(name: str, text: str) -> None:
     key = SERVER.find(name)
     if text and isinstance(key, ServerKey) and key.waits and kept(name, text):
         raise errors.BadRequest(f"cannot set '{name}' to '{text}': {key.waits}")
+
+
+def refuse_mixture(texts: Mapping[str, str]) -> None:
+    """Raises BadRequest for a configuration with both Candid and RBAC."""
+    set_ = {name.partition(".")[0] for name, text in texts.items() if text}
+    if {"candid", "rbac"} <= set_:
+        raise errors.BadRequest("RBAC and Candid are mutually exclusive")
+
+
+def refuse_agent(texts: Mapping[str, str]) -> None:
+    """Raises Internal, as LXD, for an agent that could not log in: keys that are none. Looked at when RBAC is complete."""
+    if not has_rbac(texts):
+        return
+    for name in ("rbac.agent.private_key", "rbac.agent.public_key"):
+        text = texts[name]
+        try:
+            raw = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+        except ValueError:
+            raise errors.Internal(f"{name} is not base64") from None
+        if len(raw) != 32:
+            raise errors.Internal(f"{name} is not a key: it has {len(raw)} bytes instead of 32")
 
 
 def kept(name: str, text: str) -> str:

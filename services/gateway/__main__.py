@@ -59,6 +59,7 @@ async def wire(part: Part) -> None:
     debug = DebugListener(part.bus)
     part.keep(lambda: listen(listeners, debug, authority, configuration), "listen")
     part.keep(listeners.keep_date, "date")
+    part.keep(app.rbac.follow, "follow RBAC")
     part.keep(lambda: follow_ticks(feed, operations), "ticks")
     part.at_end(feed.stop)
     part.at_end(debug.close)

@@ -111,14 +111,15 @@ def refuse_shared(caller: Caller, permission: str, name: str, project: Project |
     feature = SHARED.get(permission)
     if feature is None or name == DEFAULT or (project is not None and has_feature(project, feature)):
         return
-    if not caller.may_see(DEFAULT):
+    if not caller.may(permission, DEFAULT):
         raise not_authorized()
 
 
-def refuse_foreign_projects(caller: Caller, body: bytes) -> None:
+def refuse_foreign_projects(caller: Caller, body: bytes, permission: str) -> None:
     """Raise Forbidden for a body that names a project which a restricted caller may not see, wherever in it.
 
     One place for every way to reach into another project: as the source of a copy, as the target of a move, and what comes later.
+    What stands at the top is a target: there the caller must have the route's `permission` too.
     Raises BadRequest for JSON that cannot be read whole: who is less strict might find a project in it.
     """
     if caller.admin or caller.projects is None:
@@ -129,6 +130,11 @@ def refuse_foreign_projects(caller: Caller, body: bytes) -> None:
         if body.lstrip()[:1] in (b"{", b"["):
             raise errors.BadRequest(go_json.complaint(body) or "invalid JSON") from None
         return
+    targets = found.items() if isinstance(found, dict) else ()
+    for name, project in targets:
+        named = name.lower() == "project" and isinstance(project, str) and project
+        if named and not caller.may(permission, project):
+            raise not_authorized()
     for project in projects_in(found):
         if not caller.may_see(project):
             raise not_authorized()
@@ -148,7 +154,10 @@ def projects_in(found: Any) -> Iterator[str]:
 
 
 def authorize(caller: Caller, permission: str, path: str, project: str | None, *, open_metrics: bool = False) -> None:
-    """Raise Forbidden unless the caller may. `project` is the one that is asked for; None if the route has none."""
+    """Raise Forbidden unless the caller may. `project` is the one that is asked for; None if the route has none.
+
+    `permission` is the route's, or for an RBAC user what `permissions.needed` says.
+    """
     if permission == GUEST or (open_metrics and path in METRICS_PATHS):
         return
     if not caller.trusted:
@@ -157,5 +166,5 @@ def authorize(caller: Caller, permission: str, path: str, project: str | None, *
         raise not_authorized()
     if caller.admin or caller.role == METRICS_ROLE:
         return
-    if permission == ADMIN or (project is not None and not caller.may_see(project)):
+    if permission == ADMIN or (project is not None and not caller.may(permission, project)):
         raise not_authorized()

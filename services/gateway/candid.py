@@ -1,7 +1,8 @@
 """Candid: clients without a certificate who prove who they are with macaroons that an identity service discharged.
 
 A client that speaks the bakery protocol and is not trusted gets a macaroon with a caveat for the service at `candid.api.url`; with the
-discharge as a cookie it is who the service says, an administrator unless RBAC says otherwise. Keys live as long as the process, as in LXD.
+discharge as a cookie it is who the service says, an administrator. With RBAC its service takes Candid's place, and what a user may do is
+for `rbac` to say. Keys live as long as the process, as in LXD.
 The bakery itself is the library's; it is loaded when the configuration first asks for it.
 """
 
@@ -17,6 +18,7 @@ import structlog
 
 from chassis import errors
 from chassis.calls import Caller
+from rows.control import has_rbac
 from services.gateway.configuration import Configuration
 from services.gateway.encode import Response
 from services.gateway.requests import Request
@@ -43,17 +45,29 @@ class Settings:
     key: str
     domains: frozenset[str]
     expiry: int
+    roles: bool = False  # RBAC says what a user may do
 
     @staticmethod
     def of(texts: Mapping[str, str]) -> Settings:
+        if has_rbac(texts):
+            return Settings(
+                url=f"{texts['rbac.api.url'].rstrip('/')}/auth",
+                key=texts.get("rbac.api.key", ""),
+                domains=frozenset(),
+                expiry=_seconds(texts.get("rbac.api.expiry") or texts.get("rbac.expiry", "")),
+                roles=True,
+            )
         domains = frozenset(name.strip() for name in texts.get("candid.domains", "").split(",") if name.strip())
-        expiry = texts.get("candid.expiry", "")
         return Settings(
             url=texts.get("candid.api.url", ""),
             key=texts.get("candid.api.key", ""),
             domains=domains,
-            expiry=int(expiry) if expiry.isdecimal() else EXPIRY,
+            expiry=_seconds(texts.get("candid.expiry", "")),
         )
+
+
+def _seconds(expiry: str) -> int:
+    return int(expiry) if expiry.isdecimal() else EXPIRY
 
 
 class Candid:
@@ -73,14 +87,20 @@ class Candid:
         return self.bakery is not None
 
     def caller(self, request: Request) -> Caller | None:
-        """Who a client without a trusted certificate is; None if it does not speak the protocol. Raises Needed."""
+        """Who a client without a trusted certificate is; None if it does not speak the protocol. Raises Needed.
+
+        With RBAC that is only the name: neither trusted nor an administrator yet.
+        """
         speaks = PROTOCOL_HEADER in request.headers or COOKIE in request.headers.get("cookie", "")
         if not speaks or not self._ready():
             return None
         name = self._name(request.headers.get("cookie", ""))
         if name is None:
             return None
-        return Caller(protocol="candid", username=name, address=request.peer.address, admin=True, trusted=True)
+        assert self.settings is not None
+        alone = not self.settings.roles
+        address = request.peer.address
+        return Caller(protocol="candid", username=name, address=address, admin=alone, trusted=alone)
 
     def _name(self, cookie: str) -> str | None:
         """Who the cookie's macaroons say it is; None for somebody who is not let in. Raises Needed without a good one."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from chassis.key_types import is_true
 from chassis.listening import HTTPS, METRICS, with_port
 from chassis.mirror import Mirror
-from rows.control import ServerConfig
+from rows.control import ServerConfig, has_rbac
 
 
 class Configuration:
@@ -51,7 +51,8 @@ class Configuration:
 
     def auth_methods(self) -> tuple[str, ...]:
         """How clients may prove who they are."""
-        return ("tls", "candid") if self.texts.get("candid.api.url") else ("tls",)
+        asks = self.texts.get("candid.api.url") or has_rbac(self.texts)
+        return ("tls", "candid") if asks else ("tls",)
 
     @property
     def debug_address(self) -> str:

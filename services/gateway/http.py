@@ -17,13 +17,14 @@ import structlog
 
 from chassis import errors, rpc
 from chassis.calls import Call
-from services.gateway import cors, encode, streams
+from services.gateway import cors, encode, permissions, streams
 from services.gateway.auth import METRICS_PORT, Trust, authorize, not_authorized, refuse_foreign_projects, refuse_shared
 from services.gateway.candid import Candid, Needed
 from services.gateway.changes import Changes
 from services.gateway.compression import compressed
 from services.gateway.configuration import Configuration
 from services.gateway.encode import Response
+from services.gateway.rbac import Rbac
 from services.gateway.requests import READING, ClientGone, Request, Scope, fill, wants_body
 from services.gateway.routes import Route, Table
 
@@ -44,6 +45,7 @@ class App:
     def __init__(
         self, table: Table, trust: Trust, configuration: Configuration, heard: Callable[[], int], changes: Changes
     ) -> None:
+        self.rbac = Rbac(configuration, trust.projects)
         self.heard = heard
         self.changes = changes
         self.candid = Candid(configuration)
@@ -93,7 +95,7 @@ class App:
         except errors.Fault as found:
             return encode.fault(found)
 
-    def find(self, request: Request) -> tuple[Route, tuple[str, ...]]:
+    async def find(self, request: Request) -> tuple[Route, tuple[str, ...]]:
         """The route, once the caller may take it.
 
         Raises NotFound, Forbidden, NotImplementedHere in LXD's order.
@@ -103,46 +105,51 @@ class App:
             raise errors.NotFound("not found")
         verbs, parameters = found
         route = verbs.get("GET" if request.verb == "HEAD" else request.verb)
-        needed = self._identify(request)
+        missing = await self._identify(request)
         try:
-            self._authorize(route, request)
+            self._authorize(route, request, parameters)
         except errors.Forbidden:
-            if needed is not None:
-                raise needed from None
+            if missing is not None:
+                raise missing from None
             raise
         if route is None:
             raise errors.NotImplementedHere("not implemented")
-        if needed is not None and AUTHENTICATE in request.headers:
-            raise needed
+        if missing is not None and AUTHENTICATE in request.headers:
+            raise missing
         return route, parameters
 
-    def _identify(self, request: Request) -> Needed | None:
+    async def _identify(self, request: Request) -> Needed | None:
         """Find out who asks; what an identity service would have to say, if the client speaks its protocol."""
         request.caller = self.trust.caller(request.peer)
         if request.caller.trusted:
             return None
         try:
-            request.caller = self.candid.caller(request) or request.caller
+            found = self.candid.caller(request)
         except Needed as needed:
             return needed
+        if found is not None and not found.admin:
+            found = await self.rbac.known(found)
+        request.caller = found or request.caller
         return None
 
-    def _authorize(self, route: Route | None, request: Request) -> None:
+    def _authorize(self, route: Route | None, request: Request, parameters: tuple[str, ...]) -> None:
         if route is None:
             authorize(request.caller, "", request.raw_path, None)
             return
-        project = request.project if route.names_project else None
+        permission, project = route.permission, request.project if route.names_project else None
+        if request.caller.rights is not None:
+            permission, project = permissions.needed(route), permissions.place(route, request.project, parameters)
         opened = self.configuration.metrics_are_open
-        authorize(request.caller, route.permission, request.raw_path, project, open_metrics=opened)
+        authorize(request.caller, permission, request.raw_path, project, open_metrics=opened)
         if project is not None:
             row = self.trust.projects.get(project)
-            refuse_shared(request.caller, route.permission, project, row.value if row else None)
+            refuse_shared(request.caller, permission, project, row.value if row else None)
 
     async def answer(self, request: Request) -> Response:
         request.check()
         if request.verb == "OPTIONS":
             return Response(200, [])
-        route, parameters = self.find(request)
+        route, parameters = await self.find(request)
         if route.websocket and route.own is None:
             raise errors.BadRequest("Bad Request")
         if request.verb in READING:
@@ -165,7 +172,7 @@ class App:
         message = fill(route, request, parameters)
         if wants_body(route):
             body = await request.body()
-            refuse_foreign_projects(request.caller, body)
+            refuse_foreign_projects(request.caller, body, permissions.needed(route))
             message.body = body  # type: ignore[attr-defined]
         if method.server_streams:
             return await streams.download(method, message, call)
@@ -189,7 +196,7 @@ class App:
         """A websocket: refused with an envelope, or handed to the route's own handler."""
         request.scope["method"] = request.verb = "GET"
         try:
-            route, parameters = self.find(request)
+            route, parameters = await self.find(request)
             if not route.websocket or route.own is None:
                 raise errors.BadRequest("This endpoint is no websocket")
             await route.own(request, parameters, send)

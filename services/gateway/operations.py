@@ -25,6 +25,7 @@ from gen.nubibus.rest.v1 import rest_pb2
 from services.gateway import encode
 from services.gateway.auth import not_authorized
 from services.gateway.encode import Response
+from services.gateway.permissions import cancelling
 from services.gateway.requests import Request
 
 SERVICE = "nubibus.rest.v1.Operations"
@@ -131,6 +132,8 @@ class Operations:
 
     async def cancel(self, request: Request, parameters: tuple[str, ...]) -> Response:
         row = await self.one(parameters[0], request.caller)
+        if not request.caller.may(cancelling(row.value.resources), row.value.project):
+            raise not_authorized()
         operations.refuse_cancel(row.value)
         await rpc.call(
             SERVICE,

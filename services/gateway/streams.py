@@ -19,6 +19,7 @@ from gen.nubibus.rest.v1 import rest_pb2
 from services.gateway import encode
 from services.gateway.auth import refuse_foreign_projects
 from services.gateway.encode import Response
+from services.gateway.permissions import needed
 from services.gateway.requests import LARGEST_BODY, ClientGone, Request, fill, is_streamed, too_large
 from services.gateway.routes import Route
 
@@ -76,10 +77,10 @@ async def upload(route: Route, request: Request, parameters: tuple[str, ...], ca
     streamed = is_streamed(route, request)
     if not streamed:
         body = await request.body()
-        refuse_foreign_projects(request.caller, body)
+        refuse_foreign_projects(request.caller, body, needed(route))
         message.body = body  # type: ignore[attr-defined]
     may_be_json = bool(route.option and route.option.schema)
-    pieces = _looked_through(request) if may_be_json else request.pieces()
+    pieces = _looked_through(request, needed(route)) if may_be_json else request.pieces()
     frames = _frames(method.request, route.frame, message, pieces if streamed else None)
     try:
         found = await rpc.call(method.service, method.name, frames, timeout=_FOR_EVER, context=call)
@@ -92,7 +93,7 @@ async def upload(route: Route, request: Request, parameters: tuple[str, ...], ca
     return encode.answer(found)
 
 
-async def _looked_through(request: Request) -> AsyncIterator[bytes]:
+async def _looked_through(request: Request, permission: str) -> AsyncIterator[bytes]:
     """The body; one of a restricted client that begins like JSON is read whole first, for it may name another project."""
     pieces = request.pieces()
     if request.caller.projects is None:
@@ -107,19 +108,19 @@ async def _looked_through(request: Request) -> AsyncIterator[bytes]:
             break
         if len(begun) > LARGEST_BODY:
             break
-    _accept(request, begun)
+    _accept(request, begun, permission)
     if begun:
         yield begun
     async for piece in pieces:
         yield piece
 
 
-def _accept(request: Request, begun: bytes) -> None:
+def _accept(request: Request, begun: bytes, permission: str) -> None:
     """Raise and keep what is wrong with a body: gRPC makes a mere cancellation of what its request iterator raises."""
     try:
         if len(begun) > LARGEST_BODY and begun.lstrip().startswith(b"{"):
             raise too_large(LARGEST_BODY)
-        refuse_foreign_projects(request.caller, begun)
+        refuse_foreign_projects(request.caller, begun, permission)
     except errors.Fault as fault:
         request.refused = fault
         raise
