@@ -135,8 +135,8 @@ class Rbac:
         await self._tell(service)
 
     async def _hear(self, service: RoleService) -> None:
-        await service.changed()
-        self.forget()
+        if await service.changed():
+            self.forget()
         await asyncio.sleep(BREATH)
 
     async def _for_ever(self, what: str, step: Callable[[], Awaitable[None]]) -> None:

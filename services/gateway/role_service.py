@@ -73,8 +73,10 @@ class RoleService:
             removals = sorted(set(self.told) - set(projects))
         else:
             body, updates, removals = {"last-sync-id": None}, dict(projects), []
-        body["updates"] = [{"identifier": id, "name": name} for id, name in sorted(updates.items())]
-        body["removals"] = removals
+        if updates:
+            body["updates"] = [{"identifier": id, "name": name} for id, name in sorted(updates.items())]
+        if removals:
+            body["removals"] = removals
         status, answer = await self._ask("POST", "/resources/project", json=body)
         if status == CONFLICT and self.sync:
             self.sync = ""
@@ -83,17 +85,22 @@ class RoleService:
         self.told = dict(projects)
         return None
 
-    async def changed(self) -> None:
-        """Returns when permissions may have changed: it says so, or it said nothing for a while."""
-        params = {"last-change": self.last_change} if self.last_change else {}
+    async def changed(self) -> bool:
+        """Wait until it tells of a change, or for a while. Whether permissions may have changed.
+
+        What it never named a change of, it could have told between two questions.
+        """
         from requests.exceptions import Timeout
 
+        params = {"last-change": self.last_change} if self.last_change else {}
         try:
             status, answer = await self._ask("GET", "/changes", params=params, patience=POLL)
         except Timeout:
-            return
-        if status != GATEWAY_TIMEOUT:
-            self.last_change = str(_object(status, answer).get("last-change") or "")
+            status, answer = GATEWAY_TIMEOUT, None
+        if status == GATEWAY_TIMEOUT:
+            return not self.last_change
+        self.last_change = str(_object(status, answer).get("last-change") or "")
+        return True
 
     async def access(self, username: str) -> Access:
         """What a user may do."""
