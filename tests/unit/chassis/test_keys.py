@@ -41,7 +41,7 @@ ADDRESS = Key("ipv4.address", Or(Enum("none", "auto"), IPv4Cidr))
 DRIVER = Key("driver", Enum("native", "ovs"))
 VLAN = Key("vlan", Int(0, 4095), applies=lambda texts: texts.get("driver") == "ovs")
 SCHEMA = Schema(
-    "network",
+    "test",
     [MTU, NAT, USER, TUNNEL, ADDRESS, DRIVER, VLAN],
     unknown="Invalid option for network {name} option {key}",
     invalid="Invalid value for network {name} option {key}: {reason}",
@@ -108,7 +108,7 @@ def test_conditions_required_keys_and_rules() -> None:
             raise ValueError("NAT needs an address")
 
     source = Key("source", NotEmpty, required=True)
-    strict = Schema("pool", [source, NAT, ADDRESS], rules=(rule,), fault=errors.Internal)
+    strict = Schema("test", [source, NAT, ADDRESS], rules=(rule,), fault=errors.Internal)
     with pytest.raises(errors.Internal, match='Invalid value for option "source": Required value'):
         strict.validate({})
     with pytest.raises(errors.Internal, match="NAT needs an address"):

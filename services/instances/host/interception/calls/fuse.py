@@ -106,8 +106,9 @@ def _run(command: list[bytes]) -> None:
     """Never returns."""
     try:
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python
-            signal.signal(ignored, signal.SIG_DFL)
+        for number in signal.valid_signals():
+            if signal.getsignal(number) is signal.SIG_IGN:  # by Python, or by whoever started the server
+                signal.signal(number, signal.SIG_DFL)
         os.setsid()
         null = os.open("/dev/null", os.O_RDWR)
         for standard in range(3):
