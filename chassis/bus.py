@@ -27,7 +27,6 @@ from chassis.events import Event
 from chassis.log import STREAM, Following, Message, Moved, Stored, Unknown
 from chassis.pulse import Pulse
 from chassis.redo import mend, with_rest
-from chassis.refusal import explain
 from chassis.stored import stored_from, stored_of
 from chassis.stream import ensure, level
 from chassis.tail import Tail
@@ -64,7 +63,7 @@ class Bus:
     """
 
     def __init__(self, where: str | os.PathLike[str] | Callable[[], str], name: str = "nubibus") -> None:
-        self._where = where if callable(where) else address(where)
+        self.where = where if callable(where) else address(where)
         self._name = name
         self._nc: Client = Client()
         self._inbox = f"_INBOX.{uuid.uuid4().hex}"
@@ -78,7 +77,7 @@ class Bus:
         self._rising: asyncio.Task[None] | None = None
         self.on_up: list[Callable[[], Awaitable[None]]] = []
         self.on_store_failed: Callable[[], None] = lambda: None
-        self.on_refused: Callable[[str], None] = lambda _reason: None
+        self.on_refused: Callable[[BaseException], None] = lambda _error: None
         self.on_down: list[Callable[[], None]] = []
         self.waiters: list[Callable[[], bool]] = [lambda: bool(self._waiting)]  # whether somebody waits for an answer
         self._pulse: asyncio.Task[None] | None = None
@@ -103,7 +102,7 @@ class Bus:
         nc = Client()
         try:
             await nc.connect(
-                [self._where()],
+                [self.where()],
                 name=self._name,
                 allow_reconnect=False,
                 reconnect_time_wait=0,
@@ -119,7 +118,7 @@ class Bus:
                 tls=tls_context(),
             )
         except (OSError, nats.errors.Error, TimeoutError, ValueError) as error:
-            self.on_refused(explain(error, self._where))
+            self.on_refused(error)
             with suppress(Exception):
                 await nc.close()
             return False
@@ -133,7 +132,7 @@ class Bus:
     def _next_server(self, servers: list[Server], _info: dict[str, Any]) -> tuple[Server | None, float]:
         """Called before each attempt: read the address again, and pause a little."""
         with suppress(OSError, ValueError):
-            self._nc.set_server_pool([self._where()])
+            self._nc.set_server_pool([self.where()])
         return None, RECONNECT_WAIT
 
     @property
@@ -392,7 +391,7 @@ class Bus:
         if not isinstance(error, OSError | nats.errors.Error | TimeoutError):
             log.error("A callback of the bus failed", exc_info=error)
         elif not self._connected:
-            self.on_refused(explain(error, self._where))
+            self.on_refused(error)
 
 
 def _expire(answer: asyncio.Future[Msg], subject: str) -> None:

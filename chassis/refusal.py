@@ -31,6 +31,25 @@ def explain(error: BaseException, address: Callable[[], str]) -> str:
     return f"{where} does not answer ({error or type(error).__name__}): check that it runs and can be reached"
 
 
+class Refusals:
+    """Why the bus cannot be reached, one failed attempt after the other: `tell` is given the words, "" when it is reached."""
+
+    def __init__(self, address: Callable[[], str], tell: Callable[[str], None]) -> None:
+        self._address = address
+        self._tell = tell
+        self._said = ""
+
+    def failed(self, error: BaseException) -> None:
+        """nats-server refuses and closes the connection, and the reset can overtake its words: it says nothing new."""
+        if not (self._said and any(isinstance(one, ConnectionResetError) for one in _chain(error))):
+            self._said = explain(error, self._address)
+        self._tell(self._said)
+
+    async def over(self) -> None:
+        self._said = ""
+        self._tell("")
+
+
 def _chain(error: BaseException | None) -> list[BaseException]:
     found: list[BaseException] = []
     while error is not None and error not in found:

@@ -42,6 +42,7 @@ from chassis.bus import Bus
 from chassis.clock import now
 from chassis.copies import Copies
 from chassis.readiness import Look, Readiness
+from chassis.refusal import Refusals
 from chassis.remedy import Remedy
 from chassis.store import Store
 
@@ -243,8 +244,9 @@ def assemble(name: str, settings: Settings) -> Part:
     state = Readiness()
     surroundings.declare(state, settings.directory)
     bus = Bus(settings.directory, name)
-    bus.on_refused = partial(state.tell, "bus")
-    bus.on_up.append(partial(_there, state))
+    refusals = Refusals(bus.where, partial(state.tell, "bus"))
+    bus.on_refused = refusals.failed
+    bus.on_up.append(refusals.over)
     bus.on_store_failed = Remedy(settings.directory)
     store = Store(bus, name)
     retention.follow(store)
@@ -259,10 +261,6 @@ def assemble(name: str, settings: Settings) -> Part:
         answered=lambda call, answer: once.remember(store, call, answer),
     )
     return Part(name, settings, bus, store, calls, server, state)
-
-
-async def _there(state: Readiness) -> None:
-    state.tell("bus", "")
 
 
 async def build(name: str, settings: Settings) -> Part:

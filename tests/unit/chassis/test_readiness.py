@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 
 from chassis import readiness, surroundings
 from chassis.readiness import Readiness
-from chassis.refusal import explain
+from chassis.refusal import Refusals, explain
 from chassis.testing.nats import NatsServer
 from tools.cluster_secrets import Authority
 
@@ -35,6 +35,19 @@ def test_a_change_is_said_once() -> None:
     assert [line["event"] for line in lines] == ["not ready", "there again", "not ready"]
     assert lines[0]["reason"] == "no disk"
     assert state.reasons == ("no disk",)
+
+
+async def test_a_reset_that_overtakes_a_refusal_says_nothing_new() -> None:
+    told: list[str] = []
+    refusals = Refusals(lambda: "nats://nubibus:x@host:4222", told.append)
+    refusals.failed(RuntimeError("nats: 'Authorization Violation'"))
+    refusals.failed(ConnectionResetError(104, "Connection reset by peer"))
+    assert "refuses the password of user 'nubibus'" in told[0]
+    assert told[1] == told[0]
+    await refusals.over()
+    refusals.failed(ConnectionResetError(104, "Connection reset by peer"))
+    assert told[2] == ""
+    assert "does not answer" in told[3]
 
 
 async def test_met_waits_for_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
