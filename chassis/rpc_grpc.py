@@ -28,6 +28,8 @@ from chassis.metrics import Counters
 from chassis.rpc_nats import Answered, Reached
 
 MESSAGE = 16 * 1024 * 1024  # bytes, the largest message of a stream
+# A part says why it refuses; these without a reason come of its connection, which ended with it.
+GONE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN)
 OPTIONS = [
     ("grpc.max_send_message_length", MESSAGE),
     ("grpc.max_receive_message_length", MESSAGE),
@@ -218,7 +220,7 @@ class GrpcClient:
         for key, value in error.trailing_metadata() or ():
             if key == "nubibus-fault":
                 return errors.fault_from(str(value), text)
-        if error.code() is grpc.StatusCode.UNAVAILABLE:
+        if error.code() in GONE:
             return errors.Unavailable(f"The {part} service is not available")
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
             return errors.Unavailable(f"{part} did not finish {method.noun}.{method.name} in time")

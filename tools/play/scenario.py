@@ -64,7 +64,11 @@ def under_load(
         claims.tell(f"{title}: no request failed", not failed, f"{failed} {dict(reads.said)}" if failed else "")
     else:
         odd = {k: n for k, n in failed.items() if k[1] != "503"}
-        claims.tell(f"{title}: only 503 with Retry-After", not odd and not reads.unretryable, failed or "")
+        claims.tell(
+            f"{title}: only 503 with Retry-After",
+            not odd and not reads.unretryable,
+            f"{failed} {dict(reads.said)}" if failed else "",
+        )
     # A gateway that is killed breaks the connections on which it had not answered: at most one a client. Nothing else breaks any.
     bound = len(READS) if (what, action) == ("gateway", "kill") else 0
     claims.tell(f"{title}: at most {bound} requests were asked again", reads.asked_again <= bound, reads.asked_again)

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any, ClassVar
 
+import grpc
 import pytest
 import pytest_asyncio
 
@@ -208,6 +209,28 @@ async def test_faults_of_streams(world: World) -> None:
     with pytest.raises(errors.Unavailable, match="network service is not available"):
         async for _ in world.client.stream(SOCKETS, "Connect", frames(), part="network"):
             pass
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN])
+async def test_a_stream_that_ends_with_its_part_is_one_of_a_part_that_is_away(
+    world: World, code: grpc.StatusCode
+) -> None:
+    async def end(_requests: Any, context: Any) -> None:
+        await context.abort(code, "")  # without the mark of a fault: no part says so
+
+    leaving = grpc.aio.server()
+    methods = {"Connect": grpc.stream_stream_rpc_method_handler(end)}
+    leaving.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SOCKETS, methods),))
+    leaving.add_insecure_port(f"unix:{world.directory}/run/network.sock")
+    await leaving.start()
+
+    async def frames() -> AsyncIterator[rest_pb2.SocketFrame]:
+        yield rest_pb2.SocketFrame(data=b"abc")
+
+    with pytest.raises(errors.Unavailable, match="network service is not available"):
+        async for _ in world.client.stream(SOCKETS, "Connect", frames(), part="network"):
+            pass
+    await leaving.stop(None)
 
 
 async def test_a_stream_that_is_left_is_cancelled(world: World) -> None:
