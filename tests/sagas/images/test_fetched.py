@@ -23,6 +23,11 @@ from tests.sagas.images.test_images import ImportWorld, fingerprint, split
 
 OLD = "0" * 64
 
+# A crash leaves its download's connection to the garbage collector, as the end of a process leaves it to the kernel.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:unclosed transport:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
 
 class PullWorld(ImportWorld):
     """Another server has the image as a form."""
