@@ -220,12 +220,13 @@ class GrpcClient:
         for key, value in error.trailing_metadata() or ():
             if key == "nubibus-fault":
                 return errors.fault_from(str(value), text)
+        away = errors.Unavailable(f"The {part} service is not available")
         if error.code() in GONE:
-            return errors.Unavailable(f"The {part} service is not available")
+            return away
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
             return errors.Unavailable(f"{part} did not finish {method.noun}.{method.name} in time")
         if text == WRITING_FAILED:
-            return await _early_fault(running) or errors.Unavailable(f"The {part} service broke off")
+            return await _early_fault(running) or away
         return errors.Internal(f"{method.noun}.{method.name}: {error.code().name}: {text}")
 
 

@@ -211,9 +211,10 @@ async def test_faults_of_streams(world: World) -> None:
             pass
 
 
+@pytest.mark.parametrize("count", [1, 10_000], ids=["written", "still writing"])
 @pytest.mark.parametrize("code", [grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN])
 async def test_a_stream_that_ends_with_its_part_is_one_of_a_part_that_is_away(
-    world: World, code: grpc.StatusCode
+    world: World, code: grpc.StatusCode, count: int
 ) -> None:
     async def end(_requests: Any, context: Any) -> None:
         await context.abort(code, "")  # without the mark of a fault: no part says so
@@ -225,12 +226,15 @@ async def test_a_stream_that_ends_with_its_part_is_one_of_a_part_that_is_away(
     await leaving.start()
 
     async def frames() -> AsyncIterator[rest_pb2.SocketFrame]:
-        yield rest_pb2.SocketFrame(data=b"abc")
+        for _ in range(count):
+            yield rest_pb2.SocketFrame(data=b"abc")
 
-    with pytest.raises(errors.Unavailable, match="network service is not available"):
-        async for _ in world.client.stream(SOCKETS, "Connect", frames(), part="network"):
-            pass
-    await leaving.stop(None)
+    try:
+        with pytest.raises(errors.Unavailable, match="network service is not available"):
+            async for _ in world.client.stream(SOCKETS, "Connect", frames(), part="network"):
+                pass
+    finally:
+        await leaving.stop(None)
 
 
 async def test_a_stream_that_is_left_is_cancelled(world: World) -> None:
