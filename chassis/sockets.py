@@ -9,8 +9,8 @@ operation ends:
         await socket.send(b"...")
     sockets.register(operation_id, {"0": secret, "control": other}, attach)
 
-The handler runs as long as the websocket; when it returns the websocket is closed normally. When the client
-goes, reading ends and sending raises `Gone`.
+The handler runs as long as the websocket; when it returns the websocket is closed normally, and when that is done `socket.left` is
+set. When the client goes, reading ends and sending raises `Gone`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -26,6 +27,7 @@ from chassis.calls import Call
 from gen.nubibus.rest.v1 import rest_pb2
 
 AHEAD = 16  # frames that may wait for the client before `send` waits
+PATIENCE = 30.0  # seconds for a slow client to take the last of what was sent
 
 
 class Gone(Exception):
@@ -49,17 +51,15 @@ class Socket:
         self._frames = frames
         self._out: asyncio.Queue[rest_pb2.SocketFrame | None] = asyncio.Queue(AHEAD)
         self._gone = asyncio.Event()
+        self.left = asyncio.Event()  # the websocket has ended: what was sent is with the client, or the client has gone
 
     async def __aiter__(self) -> AsyncIterator[Message]:
-        try:
+        with suppress(errors.Cancelled):
             async for frame in self._frames:
                 if frame.close:
-                    return
+                    break
                 yield Message(frame.data, frame.text)
-        except errors.Cancelled:
-            return
-        finally:
-            self._gone.set()
+        self._gone.set()
 
     async def send(self, data: bytes, *, text: bool = False) -> None:
         await self._put(rest_pb2.SocketFrame(data=data, text=text))
@@ -129,8 +129,10 @@ class Sockets:
                 yield frame
             await task
             yield rest_pb2.SocketFrame(close=True)
+            await asyncio.sleep(PATIENCE)  # the gateway ends the call when it has sent everything
         finally:
             socket._gone.set()
+            socket.left.set()
             if not task.done():
                 task.cancel()
 
@@ -153,4 +155,4 @@ class Sockets:
         except Gone:
             pass
         finally:
-            await asyncio.wait_for(socket._out.put(None), 30)
+            await asyncio.wait_for(socket._out.put(None), PATIENCE)

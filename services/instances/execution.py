@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from chassis.errors import Fault
-from chassis.sockets import Gone, Socket
+from chassis.sockets import PATIENCE, Gone, Socket
 from services.instances.host.exec import Executed, read_some, write_all
 
 GRACE = 0.2  # seconds that output may still come after the command has ended (children that hold the pipe are not waited for)
@@ -61,6 +61,16 @@ class Wires:
             self.ready.set()
         await self.done.wait()
 
+    async def left(self) -> None:
+        """All that was sent is with the client, or the client has gone. Only then may the operation end: a client that hears of the end
+        closes what it reads from."""
+        leaving = [asyncio.ensure_future(socket.left.wait()) for socket in self.sockets.values()]
+        try:
+            await asyncio.wait(leaving, timeout=PATIENCE)
+        finally:
+            for one in leaving:
+                one.cancel()
+
     async def control(self) -> Socket:
         """The websocket of control messages, as soon as the client connects it."""
         await self.steered.wait()
@@ -68,7 +78,7 @@ class Wires:
 
 
 async def carry(executed: Executed, wires: Wires) -> int:
-    """Run the command's input and output over its websockets until it ends. Its exit code."""
+    """Run the command's input and output over its websockets until it has ended and they have. Its exit code."""
     ended = asyncio.Event()
     sockets = wires.sockets
     pairs = [(executed.stdout, "1"), (executed.stderr, "2")] if "1" in wires.wanted else [(executed.stdout, "0")]
@@ -83,6 +93,8 @@ async def carry(executed: Executed, wires: Wires) -> int:
         code = await executed.wait()
         ended.set()
         await asyncio.wait(outputs)  # a slow client gets everything; one that goes away ends its output
+        wires.done.set()
+        await wires.left()
         return code
     finally:
         for task in (*inputs, *outputs):

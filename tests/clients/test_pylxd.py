@@ -33,7 +33,7 @@ LEFT_OUT_ON_LXD = {
 }
 NOT_YET = {"test_containers.py::TestContainer::test_snapshot": "snapshots of instances come with a later issue"}
 MODULES = ["containers", "images", "instances", "networks", "profiles", "storage"]
-OVER_HTTPS = ["client", "projects"]
+OVER_HTTPS = ["client", "instances", "projects"]
 PASSWORD = "password"  # the one that pylxd's tests know
 PROJECT = "test-project"  # likewise
 
