@@ -195,7 +195,7 @@ def test_a_filtered_nic_speaks_only_with_its_own_address(world: World, bridge: B
     stranger = str(bridge.v4[222])
     world.shell(name, f"ip address add {stranger}/24 dev eth0")
     assert world.run(name, "ping", "-c", "2", "-W", "1", "-I", stranger, bridge.gateway).code != 0
-    assert reaches(world, name, bridge.gateway)
+    eventually(lambda: reaches(world, name, bridge.gateway))
 
 
 def test_a_mac_filtered_nic_is_mute_after_a_change_of_its_address(world: World, bridge: Bridge) -> None:

@@ -58,14 +58,15 @@ def transfer(name: str, port: int, **options: Any) -> dict[str, list[str]]:
     return texts
 
 
-def transferred(name: str, port: int, **options: Any) -> dict[str, list[str]]:
-    """The same, as soon as the server listens."""
+def transferred(name: str, port: int, *owners: str, **options: Any) -> dict[str, list[str]]:
+    """The same, as soon as the server listens and has heard of the owners: instances are another service's."""
 
     def ready() -> dict[str, list[str]] | None:
         try:
-            return transfer(name, port, **options)
+            found = transfer(name, port, **options)
         except (OSError, EOFError, dns.exception.DNSException):
             return None
+        return found if found.keys() >= set(owners) else None
 
     return dict(eventually(ready))
 
@@ -79,7 +80,7 @@ def test_a_transfer_lists_gateways_and_instances(world: World, port: int) -> Non
     world.api.patch(f"/1.0/networks/{bridge.name}", {"config": {"dns.zone.reverse.ipv4": reverse}})
     device = {"type": "nic", "network": bridge.name, "name": "eth0", "ipv4.address": str(bridge.v4[9])}
     name = world.instance(devices={"eth0": device})
-    found = transferred(forward, port)
+    found = transferred(forward, port, name)
     assert f"300 A {bridge.gateway}" in found[f"{bridge.name}.gw"]
     assert f"300 AAAA {bridge.gateway6}" in found[f"{bridge.name}.gw"]
     assert f"300 A {bridge.v4[9]}" in found[name]
@@ -87,7 +88,7 @@ def test_a_transfer_lists_gateways_and_instances(world: World, port: int) -> Non
     assert any("NS ns1" in text for text in found["@"])
     assert f"300 PTR {name}.{forward}." in transferred(reverse, port)["9"]
     later = world.instance(devices={"eth0": {**device, "ipv4.address": str(bridge.v4[10])}})
-    assert f"300 A {bridge.v4[10]}" in transferred(forward, port)[later]
+    assert f"300 A {bridge.v4[10]}" in transferred(forward, port, later)[later]
 
 
 @pytest.mark.extension("network_dns")

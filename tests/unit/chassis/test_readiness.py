@@ -81,9 +81,12 @@ def test_a_directory_that_is_missing_is_named(tmp_path: Path) -> None:
     assert "mount" in surroundings.directory_lacks(missing, writable=True)
 
 
-def write(directory: Path, identity: dict[str, bytes]) -> None:
-    for name, data in identity.items():
-        (directory / name).write_bytes(data)
+def write(directory: Path, files: dict[str, bytes]) -> None:
+    """Each file whole or not at all: a part may look at any moment."""
+    for name, data in files.items():
+        fresh = directory / f".{name}"
+        fresh.write_bytes(data)
+        fresh.rename(directory / name)
 
 
 def test_a_certificate_out_of_its_time_is_named(tmp_path: Path) -> None:
@@ -176,10 +179,10 @@ async def test_a_wrong_password_is_said_and_mended(tmp_path: Path) -> None:
         right = nats.url.rpartition("@")[2]
         where = tmp_path / "d" / "run"
         where.mkdir(parents=True)
-        (where / "nats.json").write_text(f'{{"url": "nats://nubibus:wrong@{right}"}}')
+        write(where, {"nats.json": f'{{"url": "nats://nubibus:wrong@{right}"}}'.encode()})
         async with part(tmp_path / "d", log, {}) as probed:
             await probed.until(503, "refuses the password of user 'nubibus'", "NUBIBUS_NATS_PASSWORD")
-            (where / "nats.json").write_text(f'{{"url": "{nats.url}"}}')
+            write(where, {"nats.json": f'{{"url": "{nats.url}"}}'.encode()})
             await probed.until(200, "ok")
         assert len(probed.complaints()) == 1
         assert "Traceback" not in log.read_text()

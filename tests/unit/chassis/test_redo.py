@@ -140,7 +140,7 @@ async def test_nothing_is_half_there_after_kills(tmp_path: Path) -> None:
 
             writers = [asyncio.create_task(write()) for _ in range(3)]
             start = size
-            while size < start + 15:
+            while size < start + 15 and not all(writer.done() for writer in writers):
                 await asyncio.sleep(0.002)
             await server.kill()
             killed.set()
