@@ -25,6 +25,7 @@ from services.gateway.routes import Route
 KEY = "idempotency-key"
 LONGEST_KEY = 255
 LONGEST_WAIT = 60.0  # seconds for an operation whose end is the answer
+LATE = 1.0  # seconds at most that an answer waits for the gateway's own mirrors
 VALID = b'{"valid":true}'
 TOLD = ("content-type", "content-length", "x-lxd-")  # beginnings of the headers that belong to a body that is streamed
 
@@ -51,6 +52,11 @@ class Changes:
             return await self._once(request.once, go)
         finally:
             self.under_way.discard(request.once.id)
+
+    async def seen(self, revision: int) -> None:
+        """Wait until the gateway itself knows what a change did: whom it trusts and how it is configured decides about the next request."""
+        with suppress(errors.Unavailable):  # it is done, and is not told as if it were not
+            await self.store.reached(revision, LATE)
 
     async def _once(self, once: Once, go: Callable[[], Awaitable[Response]]) -> Response:
         row = await self.store.fetch(DONE, once.id)

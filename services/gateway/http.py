@@ -157,6 +157,8 @@ class App:
         else:
             response = await self.changes.answer(route, request, lambda: self._dispatch(route, request, parameters))
         self.saw(response.revision)
+        if request.verb not in READING:
+            await self.changes.seen(response.revision)
         added = self.finish.get((route.verb, route.path))
         return added(request, response) if added else response
 
@@ -178,8 +180,9 @@ class App:
             return await streams.download(method, message, call)
         reads = request.verb in READING
         found = await rpc.call(method.service, method.name, message, timeout=UNARY, context=call, reads=reads)
-        self.saw(call.revision)
-        return encode.answer(found)
+        response = encode.answer(found)
+        response.revision = max(response.revision, call.revision)
+        return response
 
     def call(self, request: Request) -> Call:
         """The context that goes along."""

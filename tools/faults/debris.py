@@ -57,7 +57,7 @@ def _files(directory: Path) -> Iterator[str]:
 def _below(folder: Path, base: str, depth: int) -> Iterator[str]:
     if depth == 0 or not folder.is_dir():
         return
-    with os.scandir(folder) as entries:
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:  # it may go while it is looked at
         for entry in entries:
             path = entry.path.removeprefix(base)
             if not CHANGING.search(path):
@@ -100,7 +100,8 @@ def _tables(subject: Subject) -> Iterator[str]:
 
 def _leases(directory: Path) -> Iterator[str]:
     for leases in (directory / "networks").glob("*/dnsmasq.leases"):
-        yield from (f"lease {line}" for line in leases.read_text().splitlines() if not line.startswith("duid"))
+        with contextlib.suppress(FileNotFoundError):
+            yield from (f"lease {line}" for line in leases.read_text().splitlines() if not line.startswith("duid"))
 
 
 def _cgroups() -> Iterator[str]:

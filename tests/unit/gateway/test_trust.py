@@ -6,11 +6,17 @@ import asyncio
 import base64
 import socket
 import ssl
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from chassis import documents
+from chassis.calls import Call
 from chassis.store import Change, Store
+from chassis.tail import Tail
+from gen.nubibus.control.v1 import control_pb2
+from gen.nubibus.rest.v1 import rest_pb2
 from rows.control import CERTIFICATE, SERVER_CONFIG, Certificate, ServerConfig
 from tests.unit.gateway.world import Identity, World, make_identity, tls
 
@@ -105,6 +111,30 @@ async def test_a_trusted_client(world: World, me: Identity) -> None:
     async with asyncio.timeout(20):
         while (await world.ask("GET", "/1.0/instances/c1", port=port, identity=me)).status != 403:
             pass
+    await store.stop()
+
+
+def delay(store: Store, seconds: float) -> None:
+    """From now on the store hears of rows so much later than others."""
+    tail, later = store._following, asyncio.get_running_loop().call_later
+    assert isinstance(tail, Tail)
+    tail._deliver, tail._caught_up = partial(later, seconds, tail._deliver), partial(later, seconds, tail._caught_up)  # type: ignore[assignment]
+
+
+async def test_who_was_admitted_is_known_when_the_answer_comes(
+    world: World, me: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, port = await served(world)
+
+    async def admit(_request: control_pb2.CreateRequest, _call: Call) -> rest_pb2.Answer:
+        await trust(store, me)
+        return documents.answer(documents.empty(location="/1.0/certificates/abc"))
+
+    handlers = world.behind["control"].unary.handlers
+    monkeypatch.setitem(handlers, "Certificates.Create", (handlers["Certificates.Create"][0], admit))
+    delay(world.gateway.store, 0.3)
+    assert (await world.ask("POST", "/1.0/certificates", b"{}")).status == 201
+    assert (await world.ask("GET", "/1.0/instances/c1", port=port, identity=me)).status == 200
     await store.stop()
 
 
