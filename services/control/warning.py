@@ -39,7 +39,7 @@ class Warnings:
     async def List(self, request: control_pb2.ListRequest, call: Call) -> AsyncIterator[rest_pb2.Chunk]:
         rows = sorted((row.value for row in self.rows.select()), key=lambda one: (one.first_seen_at, one.uuid))
         if request.project:
-            rows = [one for one in rows if one.project in ("", request.project)]
+            rows = [one for one in rows if one.project == request.project]
         pieces = (documents.render(_shown(one)) for one in rows) if request.recursion else listing.urls(map(_url, rows))
         async for chunk in listing.chunks(pieces):
             yield chunk

@@ -173,7 +173,7 @@ def fill(route: Route, request: Request, parameters: tuple[str, ...]) -> Message
 
 def _fill_special(route: Route, request: Request, values: dict[str, Any]) -> None:
     fields = route.fields
-    if "project" in fields and not values.get("project"):
+    if route.means_default and not values.get("project"):
         values["project"] = "default"
     if "path_type" in fields:
         values["path_type"] = route.path.split("/")[2]

@@ -50,6 +50,7 @@ class Route:
     message: type[Message] | None = None  # the request message (within the frame, for a stream)
     frame: tuple[str, str] | None = None  # for raw_body: the frame's fields for the request and for data
     parameters: tuple[str, ...] = ()  # names of the path's parameters, in order
+    means_default: bool = False  # a request that names no project means the default one
 
     @property
     def names_project(self) -> bool:
@@ -121,6 +122,12 @@ def kinds_of(message: type[Message]) -> dict[str, str]:
     return kinds
 
 
+def means_default(message: type[Message]) -> bool:
+    """Whether the default project is meant where none is named; a field that is `optional` may be left out."""
+    found = message.DESCRIPTOR.fields_by_name.get("project")
+    return found is not None and not found.has_presence
+
+
 def _frame_of(method: Method) -> tuple[type[Message], tuple[str, str]]:
     """For a client-streaming method:
 
@@ -164,6 +171,7 @@ def routes_of(method: Method) -> Iterator[Route]:
             message=message,
             frame=frame,
             parameters=parameter_names(path),
+            means_default=means_default(message),
         )
 
 

@@ -51,6 +51,10 @@ def test_a_warning_lives_from_the_failure_to_its_end(own: World, own_server: Ser
     assert found["count"] >= 1
     assert found["last_message"]
     path = f"/1.0/warnings/{found['uuid']}"
+    of_project = own.api.get("/1.0/warnings?recursion=1&project=default")
+    assert found["uuid"] in {one["uuid"] for one in of_project}
+    assert {one["project"] for one in of_project} == {"default"}  # those that are about no project are not its own
+    assert not own.api.get("/1.0/warnings?project=another")
     own.api.put(path, {"status": "acknowledged"})
     assert own.api.get(path)["status"] == "acknowledged"
 

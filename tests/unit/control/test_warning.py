@@ -36,6 +36,20 @@ async def test_the_same_warning_counts_up_and_another_entity_is_another(world: W
     assert urls == [f"/1.0/warnings/{one['uuid']}" for one in (first, second)]
 
 
+async def test_a_project_has_its_own_warnings_alone(world: World) -> None:
+    for project in ("", "default", "p1"):
+        await world.warnings.Report(report(project=project), ADMIN)
+
+    async def projects(**asked: str) -> list[str]:
+        request = control_pb2.ListRequest(recursion=1, **asked)
+        return [one["project"] for one in await collected(world.warnings.List(request, ADMIN))]
+
+    assert sorted(await projects()) == ["", "default", "p1"]
+    assert await projects(project="p1") == ["p1"]
+    assert await projects(project="default") == ["default"]
+    assert await projects(project="none of these") == []
+
+
 async def test_a_repeated_report_is_no_heartbeat_in_the_log(world: World) -> None:
     await world.warnings.Report(report(), ADMIN)
     written = world.log.appends
