@@ -166,6 +166,20 @@ def test_an_instance_that_is_stopped_runs_no_command(api: Client, still: str) ->
     assert (refusal.status, refusal.text) == (400, "Instance is not running")
 
 
+def test_an_instance_that_is_frozen_runs_no_command_until_it_is_thawed(world: World) -> None:
+    name = world.instance(start=True)
+    world.state(name, "freeze")
+    for websockets in (True, False):
+        body = {"command": ["touch", "/root/ran"], "wait-for-websocket": websockets}
+        refusal = world.api.refusal("POST", exec_path(name), body)
+        assert (refusal.status, refusal.text, refusal.operation) == (400, "Instance is frozen", None)
+    refusal = world.api.refusal("POST", f"/1.0/instances/{name}/console", {"type": "console"})
+    assert (refusal.status, refusal.text) == (400, "Instance is frozen")
+
+    world.state(name, "unfreeze")
+    assert world.run(name, "test", "-e", "/root/ran").code == 1
+
+
 @pytest.mark.extension("event_lifecycle")
 def test_running_a_command_is_an_event(api: Client, box: str) -> None:
     mark = unique("mark")

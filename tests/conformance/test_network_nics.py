@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +26,18 @@ def reaches(world: World, name: str, address: str) -> bool:
 def leases(world: World, bridge: Bridge, name: str) -> dict[str, dict[str, Any]]:
     found = world.api.get(f"/1.0/networks/{bridge.name}/leases")
     return {lease["address"]: lease for lease in found if lease["hostname"] == name}
+
+
+def take_nic_away(world: World, name: str) -> None:
+    path = f"/1.0/instances/{name}"
+    shown = world.api.get(path)
+    devices = {key: device for key, device in shown["devices"].items() if key != "eth0"}
+    world.api.put(path, {**shown, "devices": devices})
+
+
+def is_offered_an_address(world: World, name: str) -> bool:
+    asked = world.run(name, "udhcpc", "-n", "-q", "-t", "2", "-T", "1", "-i", "eth0", "-s", "/bin/true")
+    return asked.code == 0
 
 
 @pytest.mark.extension("instance_nic_network")
@@ -74,6 +88,33 @@ def test_a_deleted_instance_has_no_lease(world: World, bridge: Bridge) -> None:
 
 
 @pytest.mark.extension("network_leases")
+def test_a_nic_that_is_taken_away_has_no_lease(world: World, bridge: Bridge) -> None:
+    name = world.instance(start=True, devices=nic(bridge.name))
+    address = world.lease(name)["ip"]
+    eventually(lambda: address in leases(world, bridge, name))
+    take_nic_away(world, name)
+    eventually(lambda: not leases(world, bridge, name))
+
+
+@pytest.mark.parametrize("what", ["nic", "instance"])
+def test_an_address_is_free_for_another_when_who_had_it_is_gone(world: World, what: str) -> None:
+    bridge = world.bridge()
+    only = str(bridge.v4[60])
+    world.api.patch(f"/1.0/networks/{bridge.name}", {"config": {"ipv4.dhcp.ranges": f"{only}-{only}"}})
+    holder = world.instance(start=True, devices=nic(bridge.name, ipv4_address=only))
+    assert world.lease(holder)["ip"] == only
+    waiting = world.instance(start=True, devices=nic(bridge.name))
+    assert not is_offered_an_address(world, waiting)
+
+    if what == "nic":
+        take_nic_away(world, holder)
+    else:
+        world.remove_instance(holder)
+    eventually(lambda: is_offered_an_address(world, waiting))
+    assert world.lease(waiting)["ip"] == only
+
+
+@pytest.mark.extension("network_leases")
 def test_an_unmanaged_interface_has_no_leases(world: World) -> None:
     assert world.api.refusal("GET", "/1.0/networks/lo/leases").status == 404
 
@@ -104,8 +145,15 @@ def test_dhcp_hands_out_the_search_list(world: World) -> None:
 def test_without_dhcp_there_is_no_lease(world: World) -> None:
     bridge = world.bridge({"ipv4.dhcp": "false", "ipv6.dhcp": "false"})
     name = world.instance(start=True, devices=nic(bridge.name))
-    asked = world.run(name, "udhcpc", "-n", "-q", "-t", "2", "-T", "1", "-i", "eth0", "-s", "/bin/true")
-    assert asked.code != 0
+    assert not is_offered_an_address(world, name)
+
+
+def test_the_hosts_end_of_a_nic_on_a_bridge_speaks_no_ipv6(world: World, bridge: Bridge) -> None:
+    """It would take an address of its own, and mind what an instance advertises as a router."""
+    name = world.instance(start=True, devices=nic(bridge.name))
+    end = world.api.get(f"/1.0/instances/{name}")["config"]["volatile.eth0.host_name"]
+    assert Path(f"/proc/sys/net/ipv6/conf/{end}/disable_ipv6").read_text().strip() == "1"
+    assert json.loads(host("ip", "-6", "-j", "address", "show", "dev", end)) == []
 
 
 @pytest.mark.extension("network_counters_errors_dropped")

@@ -65,6 +65,33 @@ async def test_malformed(sent: bytes) -> None:
             await proxy.client_of(ours)
 
 
+def line_of(size: int) -> bytes:
+    """A header of version 1 with this many bytes."""
+    return b"PROXY UNKNOWN ".ljust(size - 2, b"x") + b"\r\n"
+
+
+def extended_to(length: int) -> bytes:
+    """A header of version 2 whose addresses and extensions have this many bytes."""
+    return V2[:14] + struct.pack("!H", length) + V2[16:].ljust(length, b"\0")
+
+
+async def test_a_header_is_at_most_as_long_as_it_may_be() -> None:
+    for sent, address in ((line_of(107), ""), (extended_to(4096), "192.0.2.2:4712")):
+        assert await read(sent) == address
+    for sent in (line_of(108), extended_to(4097)):
+        with pytest.raises(proxy.Malformed):
+            await read(sent)
+
+
+async def read(sent: bytes) -> str:
+    """What is found before a handshake."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with ours, theirs:
+        theirs.sendall(sent + b"\x16rest")
+        return await proxy.client_of(ours)
+
+
 async def ask(port: int, head: bytes, who: Identity) -> bytes:
     """One request behind a header, on a blocking socket in a thread."""
 

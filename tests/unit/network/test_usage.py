@@ -18,6 +18,7 @@ from rows.control import PROJECT, Project
 from rows.instance import INSTANCE, Instance
 from rows.network import NETWORK, Network
 from rows.profile import PROFILE, Profile
+from services.network import leases
 from services.network.host import Host
 from services.network.keeper import Keeper
 from services.network.nic import Nics
@@ -25,6 +26,10 @@ from services.network.usage import Usage
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 NIC = {"type": "nic", "network": "nb0"}
+MAC = "00:16:3e:00:00:01"
+LEASES = f"""1700000000 {MAC} 198.18.1.9 c1 01:{MAC}
+1700000000 00:16:3e:00:00:02 198.18.1.10 c2 *
+"""
 CALL = Call(caller=ITSELF)
 
 
@@ -115,6 +120,41 @@ async def test_a_start_does_not_change_what_dhcp_knows(world: World) -> None:
     runs = world.keeper.hosts._asked
     await world.put(instance("c1", devices={"eth0": NIC}, config={**config, "volatile.eth0.host_name": "veth1"}))
     assert world.keeper.hosts._asked == runs
+
+
+@pytest.fixture
+def released(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
+    """What is given back to a dnsmasq: (interface, address of the server, address)."""
+    found: list[tuple[str, str, str]] = []
+    monkeypatch.setattr(
+        leases, "release", lambda interface, server, entry: found.append((interface, server, entry.address))
+    )
+    return found
+
+
+async def test_a_nic_that_is_forgotten_leaves_dhcp_at_once(world: World, released: list[tuple[str, str, str]]) -> None:
+    spec = nic_pb2.NicSpec(project="default", instance="c1", device="eth0", volatile={"hwaddr": MAC})
+    spec.config.update({**NIC, "ipv4.address": "198.18.1.9"})
+    await world.nics.Update(spec, CALL)
+    files = world.host.files("nb0")
+    assert (files.hosts / "c1.eth0").exists()
+    files.leases.write_text(LEASES)
+    await world.nics.Forget(spec, CALL)
+    assert not (files.hosts / "c1.eth0").exists()
+    assert released == [("nb0", "198.18.1.1", "198.18.1.9")]
+
+
+async def test_the_nic_of_a_row_that_goes_leaves_dhcp(world: World, released: list[tuple[str, str, str]]) -> None:
+    world.keeper.watch()
+    await world.put(instance("c1", devices={"eth0": NIC}, config={"volatile.eth0.hwaddr": MAC}))
+    await world.keeper.flush_hosts()
+    files = world.host.files("nb0")
+    assert (files.hosts / "c1.eth0").exists()
+    files.leases.write_text(LEASES)
+    await world.store.commit(Change().delete(INSTANCE, ("default", "c1"), expect=None))
+    await world.keeper.flush_hosts()
+    assert not (files.hosts / "c1.eth0").exists()
+    assert released == [("nb0", "198.18.1.1", "198.18.1.9")]
 
 
 async def test_the_same_address_is_refused_for_another_instance_only(world: World) -> None:
