@@ -126,7 +126,7 @@ def others(mark: str) -> list[str]:
 
 
 def _serves(command: list[bytes]) -> bool:
-    words = {word.rpartition(b"/")[2] for word in command[:4]}
+    words = {word.rpartition(b"/")[2] for word in command[:6]}
     return bool(words & {b"lxd", b"supervisor", b"pytest", b"dnsmasq", b"serve"})
 
 
