@@ -7,6 +7,7 @@ import secrets
 import signal
 import subprocess
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +20,7 @@ from tests.conformance.kernel import minds
 from tests.conformance.process import Ran
 
 _counter = itertools.count(1)
+_drawn: deque[int] = deque(maxlen=50)  # the last subnets that were given away
 TOKEN = secrets.token_hex(2)
 
 
@@ -33,11 +35,15 @@ def now() -> str:
 
 
 def free_subnets() -> tuple[IPv4Network, IPv6Network]:
-    """A /24 of 198.18.0.0/16 and a /64 of fd42::/16 that nothing on this host uses. (198.19.0.0/16 is for fixed ones.)"""
+    """A /24 of 198.18.0.0/16 and a /64 of fd42::/16 that nothing on this host uses, nor is soon to use.
+
+    198.19.0.0/16 and what begins at 198.18.200.0 are for fixed ones.
+    """
     routes = subprocess.run(["ip", "-4", "route"], capture_output=True, text=True, check=True).stdout
     while True:
-        number = secrets.randbelow(256)
-        if f"198.18.{number}." not in routes:
+        number = secrets.randbelow(200)
+        if f"198.18.{number}." not in routes and number not in _drawn:
+            _drawn.append(number)
             v6 = IPv6Network(f"fd42:{secrets.token_hex(2)}:{number:x}:1::/64")
             return IPv4Network(f"198.18.{number}.0/24"), v6
 
