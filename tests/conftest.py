@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.conformance import servers
 
 pytest_plugins = ["tests.hostcheck"]
+settings.load_profile("ci")  # no deadlines, and the same examples in every run
 
 MARKERS = (
     "extension(name): shows the effect of this row of the ledger of API extensions",
