@@ -69,6 +69,11 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("-n", "--lines", type=int, default=50, help="how many of the last lines (now 50)")
     made = command("recover", _run_recover, "rebuild a lost log from what lies on this node; asks before it writes")
     made.add_argument("--yes", action="store_true", help="do not ask")
+    made = command("log-backup", _run_log_backup, "write the rows of the log into a file, while everything runs")
+    made.add_argument("file", type=Path)
+    made = command("log-restore", _run_log_restore, "replace the log by a backup; asks before it writes")
+    made.add_argument("file", type=Path)
+    made.add_argument("--yes", action="store_true", help="do not ask")
     _init(command("init", _run_init, "configure a new server: storage, network, default profile"))
     return parser
 
@@ -95,6 +100,18 @@ def _run_recover(options: argparse.Namespace) -> int:
     from cli import recover  # brings the bus's client
 
     return recover.run(options)
+
+
+def _run_log_backup(options: argparse.Namespace) -> int:
+    from cli import log_backup
+
+    return log_backup.backup(options)
+
+
+def _run_log_restore(options: argparse.Namespace) -> int:
+    from cli import log_backup
+
+    return log_backup.restore(options)
 
 
 def _run_init(options: argparse.Namespace) -> int:

@@ -58,12 +58,12 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _run(directory: Path, yes: bool) -> int:
-    async with _log(directory) as bus:
+    async with alone(directory) as bus:
         plan = await make_plan(bus, directory)
         _tell(plan)
         if not plan.rows:
             return 0
-        if not yes and not _agreed(f"Write {len(plan.rows)} rows into the log of {directory}? (yes/no) [default=no]: "):
+        if not yes and not agreed(f"Write {len(plan.rows)} rows into the log of {directory}? (yes/no) [default=no]: "):
             print("Nothing was written.")
             return 1
         for subject, (data, expect) in plan.rows.items():
@@ -75,7 +75,7 @@ async def _run(directory: Path, yes: bool) -> int:
 
 
 @asynccontextmanager
-async def _log(directory: Path) -> AsyncIterator[Bus]:
+async def alone(directory: Path) -> AsyncIterator[Bus]:
     """The log with nobody else at it: nats-server alone."""
     server = natsd.prepare(directory)
     with (directory / "log" / "nats.log").open("ab") as out:
@@ -168,7 +168,7 @@ def _tell(plan: Plan) -> None:
         print(f"  - {line}")
 
 
-def _agreed(question: str) -> bool:
+def agreed(question: str) -> bool:
     try:
         return input(question).strip().lower() in ("yes", "y")
     except EOFError:
