@@ -10,9 +10,10 @@ class Claims:
         self.told = 0
         self.broken: list[str] = []
 
-    def tell(self, claim: str, holds: bool, detail: object = "") -> None:
+    def tell(self, claim: str, holds: bool, detail: object = "") -> bool:
         self.told += 1
         line = f"{claim}{f': {detail}' if detail else ''}"
         if not holds:
             self.broken.append(line)
         print(f"{'ok    ' if holds else 'BROKEN'} {line}", flush=True)
+        return holds

@@ -15,6 +15,8 @@ from typing import Any
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from tools.play.evidence import Odd
+
 Json = Any
 DYING = 1.0  # seconds that a killed process may still hold its connections
 
@@ -56,15 +58,15 @@ class Remote:
 class Reads:
     """Reads paths again and again on threads of their own until the block ends.
 
-    `outcomes` counts (path, answer), `said` the texts of answers other than 200. A patient reader asks again after a 503, as its
-    Retry-After says; what comes then is the outcome.
+    `outcomes` counts (path, answer), `odd` has the answers other than 200, and `said` counts their texts. A patient reader asks again
+    after a 503, as its Retry-After says; what comes then is the outcome.
     """
 
     remote: Remote
     paths: tuple[str, ...]
     patient: bool = False
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
-    said: Counter[str] = field(default_factory=Counter)
+    odd: list[Odd] = field(default_factory=list)
     unretryable: int = 0
     asked_again: int = 0
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -94,12 +96,18 @@ class Reads:
                 time.sleep(float(headers["retry-after"]))
                 status, answer, headers = self._get(path)
         except (OSError, http.client.HTTPException) as error:
-            return type(error).__name__
-        if status != 200:
-            self.said[str(answer.get("error", answer))] += 1
+            return self._note(path, type(error).__name__, str(error))
         if status == 503 and "retry-after" not in headers:
             self.unretryable += 1
-        return str(status)
+        return str(status) if status == 200 else self._note(path, str(status), str(answer.get("error", answer)))
+
+    def _note(self, path: str, status: str, text: str) -> str:
+        self.odd.append(Odd(time.time(), "GET", path, status, text))
+        return status
+
+    @property
+    def said(self) -> Counter[str]:
+        return Counter(odd.text for odd in self.odd)
 
     def _get(self, path: str) -> tuple[int, Json, dict[str, str]]:
         """A GET whose connection broke before the answer was whole is made again, for as long as a process may take to die.

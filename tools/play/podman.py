@@ -46,6 +46,7 @@ class Podman:
     pods: dict[str, tuple[Pod, str]] = field(default_factory=dict)
     ending: set[str] = field(default_factory=set)
     bridge: str = ""  # the link of the network, once that is made
+    past: list[tuple[str, str]] = field(default_factory=list)  # what containers that were removed had written
 
     def __post_init__(self) -> None:
         self.env = environment(self.store)
@@ -124,6 +125,7 @@ class Podman:
         for container, command in self.pods[pod][0].pre_stop.items():
             self.run("exec", f"{pod}-{container}", *command, check=False)
         self.run("pod", "stop", "--time", str(grace), pod, check=False)
+        self.past += self._journals(pod)
         self.run("pod", "rm", "--force", pod)
         self.pods.pop(pod, None)
         self.ending.discard(pod)
@@ -149,6 +151,14 @@ class Podman:
         """All that a container has written."""
         command = [*LIMITED, "podman", "logs", container]
         return subprocess.run(command, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout
+
+    def journals(self) -> list[tuple[str, str]]:
+        """(container, all that it has written), of those that there are and those that were removed."""
+        return [*self.past, *(found for pod in list(self.pods) for found in self._journals(pod))]
+
+    def _journals(self, pod: str) -> list[tuple[str, str]]:
+        listed = json.loads(self.run("ps", "--all", "--format", "json", "--filter", f"pod={pod}"))
+        return [(c["Names"][0], self.said(c["Names"][0])) for c in listed if not c["IsInfra"]]
 
     def logs(self, pod: str, lines: int = 30) -> str:
         return self.run("pod", "logs", "--tail", str(lines), pod, check=False)
