@@ -60,6 +60,8 @@ async def settle(volume: Path, idmap: IdMap | None) -> bool:
         disk = towards
     if disk != wanted:
         await _shift(volume, disk, wanted)
+    # The volume is closed to all but its owner, and whoever opens the rootfs without shifted ids is the container's own root.
+    os.chown(volume, (wanted.to_host("u", 0) or 0) if wanted is not None else 0, -1)
     return mapped
 
 

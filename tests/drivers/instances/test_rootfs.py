@@ -32,6 +32,7 @@ def overlaid(world: World) -> Iterator[Spec]:
     folders["upper"].chmod(0o755)
     options = f"lowerdir={folders['lower']},upperdir={folders['upper']},workdir={folders['work']}"
     subprocess.run(["mount", "-t", "overlay", "-o", options, "overlay", str(spec.rootfs)], check=True)
+    spec.volume.chmod(0o100)  # as the storage part makes it
     try:
         yield spec
     finally:
