@@ -1,0 +1,31 @@
+"""The units of deploy/systemd under a real systemd: `python -m tools.boot` as a test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+from tools import boot
+from tools.play.claims import Claims
+
+TOOLS = ("nsenter", "lxc", "systemctl", boot.SYSTEMD)
+
+
+@pytest.mark.timeout(1200)
+def test_the_units_start_leave_restart_and_end_the_server_as_they_say() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("booting a copy of the machine needs root")
+    if missing := [tool for tool in TOOLS if not shutil.which(tool)]:
+        pytest.skip(f"not installed: {', '.join(map(str, missing))}")
+    claims = Claims()
+    with boot.machine() as host:
+        try:
+            host.open()
+            host.boot()
+        except (RuntimeError, OSError) as error:
+            pytest.skip(f"systemd cannot be booted here: {error}")
+        boot.check(claims, host)
+    assert claims.told > 0
+    assert claims.broken == []
