@@ -12,6 +12,7 @@ import msgspec
 from chassis import documents, errors, listing
 from chassis.calls import Call
 from chassis.events import Event, lifecycle
+from chassis.key_types import quote
 from chassis.operation import requestor_of
 from chassis.store import Change, Store, Versioned
 from gen.nubibus.control.v1 import control_pb2
@@ -60,7 +61,7 @@ class Warnings:
         documents.check_if_match(request.if_match, documents.etag_of({"status": row.value.status}))
         status = field(read_object(request.body), "status", str, "", "WarningPut")
         if status not in (*SETTABLE, RESOLVED):
-            raise errors.BadRequest("Invalid warning type")  # LXD's words, though it means the status
+            raise errors.BadRequest(f"Invalid warning type {quote(status)}")  # LXD's words, though it means the status
         if status not in SETTABLE:
             raise errors.Forbidden(f'Status may only be set to "acknowledge" or "new", not "{status}"')
         changed = msgspec.structs.replace(row.value, status=status, updated_at=datetime.now(UTC))

@@ -55,6 +55,8 @@ def test_a_warning_lives_from_the_failure_to_its_end(own: World, own_server: Ser
     assert found["uuid"] in {one["uuid"] for one in of_project}
     assert {one["project"] for one in of_project} == {"default"}  # those that are about no project are not its own
     assert not own.api.get("/1.0/warnings?project=another")
+    refusal = own.api.refusal("PUT", path, {"status": "bogus"})
+    assert (refusal.status, refusal.text) == (400, 'Invalid warning type "bogus"')
     own.api.put(path, {"status": "acknowledged"})
     assert own.api.get(path)["status"] == "acknowledged"
 
