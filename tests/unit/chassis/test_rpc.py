@@ -240,6 +240,34 @@ async def test_a_stream_that_ends_with_its_part_is_one_of_a_part_that_is_away(
         await leaving.stop(None)
 
 
+async def test_a_part_that_is_slow_to_greet_is_waited_for(world: World) -> None:
+    """A busy machine takes its time until a connection stands; a part that is away refuses at once."""
+
+    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+        finally:
+            writer.close()
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.7)
+        onward = await asyncio.open_unix_connection(world.directory / "run" / "storage.sock")
+        await asyncio.gather(pipe(reader, onward[1]), pipe(onward[0], writer))
+
+    async def frames() -> AsyncIterator[rest_pb2.SocketFrame]:
+        yield rest_pb2.SocketFrame(data=b"abc")
+
+    slow = await asyncio.start_unix_server(greet, world.directory / "run" / "network.sock")
+    try:
+        found = [frame.data async for frame in world.client.stream(SOCKETS, "Connect", frames(), part="network")]
+    finally:
+        slow.close()
+        await world.client.close()  # with which the pipes end
+        await slow.wait_closed()
+    assert found == [b"cba"]
+
+
 async def test_a_stream_that_is_left_is_cancelled(world: World) -> None:
     hold = asyncio.Event()
 
