@@ -2,7 +2,7 @@
 
 `D/copies/<kind>/<key>.json` is a row as the log has it; `D/copies/<kind>/.log` says of which log (the moment it was made). Rows that
 are gone because the log was lost or replaced must not take their descriptions along: a folder of another log is moved to
-`D/copies/lost` as it is, whoever finds it so. What was written in the last fraction of a second before a power cut may be missing.
+`D/copies/lost` as it is, whoever finds it so. What was written in the last seconds before a power cut may be missing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from chassis.store import Store
 FOLDER, LOST, IDENTITY = "copies", "lost", ".log"
 UNTOLD = frozenset({"control_warning", "control_member"})  # what nobody would want back
 CALM = 0.2  # seconds in which changes are gathered
-RETRY = 1.0
+REST = 2.0  # seconds between two rounds: under load the disk is the log's
 log = structlog.get_logger(__name__)
 
 
@@ -52,8 +52,8 @@ class Copies:
                 await self._flush()
             except (Fault, OSError) as error:
                 log.warning("Descriptions of rows could not be written", error=str(error))
-                await asyncio.sleep(RETRY)
                 self._woken.set()
+            await asyncio.sleep(REST)
 
     def _noting(self, mirror: Mirror[Any]) -> Callable[[tuple[str, ...], object, object], None]:
         def note(key: tuple[str, ...], _old: object, _new: object) -> None:

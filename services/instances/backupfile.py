@@ -1,6 +1,6 @@
 """backup.yaml beside an instance's rootfs: enough to make its rows again from the disk alone (`nubibus recover`), in LXD's shape.
 
-It is written when an instance is made and, by a task of its own, after each change of its row. Writing it again is harmless, so what a
+It is written when an instance is made and, by a task of its own, soon after its row has changed. Writing it again is harmless, so what a
 crash left out is written at the next change or start.
 """
 
@@ -23,6 +23,7 @@ from services.instances.roster import Member
 
 NAME = "backup.yaml"
 CALM = 0.2  # seconds in which further changes of the same instance are gathered
+REST = 2.0  # seconds between two rounds: under load the disk is the log's
 log = structlog.get_logger()
 
 
@@ -100,6 +101,7 @@ class BackupFiles:
             changed, self.changed = self.changed, set()
             for key in changed:
                 await self._write(key)
+            await asyncio.sleep(REST)
 
     async def _write(self, key: tuple[str, ...]) -> None:
         member = self.parts.roster.get(*key)

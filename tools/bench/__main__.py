@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tools.bench import report, rows
-from tools.bench.changes import PATCH, patch_event
+from tools.bench.changes import EVENT, PATCH, event_latency, patch_event
 from tools.bench.profile import start_profile
 from tools.bench.subject import Subject, subject
 
@@ -37,7 +37,7 @@ def measure(subjects: list[Subject], rounds: int, running: int, instances: int) 
             taken[s.label][rows.FOUR].append(rows.four_clients(s))
     for s in subjects:
         rows.files(s, taken[s.label])
-        taken[s.label][rows.EVENT] += rows.event_latency(s)
+        taken[s.label][EVENT] += event_latency(s)
         taken[s.label][PATCH] += patch_event(s)
     for s in subjects:
         with_many_running(s, taken[s.label], running)

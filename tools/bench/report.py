@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tools.bench.changes import PATCH
-from tools.bench.rows import CHANGE, CHANGE_TENTH, EVENT, EXEC, IDLE, LIST, LIST_TENTH, LOADED, METRICS, Row
+from tools.bench.changes import EVENT, PATCH
+from tools.bench.rows import CHANGE, CHANGE_TENTH, EXEC, IDLE, LIST, LIST_TENTH, LOADED, METRICS, Row
 
 Samples = Mapping[Row, Sequence[float]]
 ABSOLUTE = (EVENT, IDLE, LOADED)

@@ -5,13 +5,10 @@ Times are in milliseconds as a client sees them: from the request to the answer,
 
 from __future__ import annotations
 
-import json
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 
 from tests.conformance.world import unique
@@ -45,7 +42,6 @@ LIST_TENTH = Row("instances?recursion=1 of {tenth}", None)
 LIST = Row("instances?recursion=1 of {instances}", 0.2)
 CHANGE_TENTH = Row("change of one of {tenth} instances", None)
 CHANGE = Row("change of one of {instances} instances", None)
-EVENT = Row("event from change to websocket, p99 under load", 10.0)
 IDLE = Row("memory, idle (PSS)", 250.0, "MiB")
 LOADED = Row("memory, {running} running (PSS)", 300.0, "MiB")
 
@@ -107,42 +103,6 @@ def reads(subject: Subject, path: str, rounds: int, pause: float = 0.0) -> list[
         time.sleep(pause)
         found.append(milliseconds(lambda: subject.api.request("GET", path)))
     return found
-
-
-def event_latency(subject: Subject, seconds: float = 5.0, clients: int = 4) -> list[float]:
-    """From the time that an event bears to its arrival, while `clients` threads change profiles as fast as they can."""
-    connection = subject.api.websocket("/1.0/events?type=lifecycle")
-    found: list[float] = []
-
-    def listen() -> None:
-        for message in connection:
-            now = time.time()
-            found.append((now - datetime.fromisoformat(_micro(json.loads(message)["timestamp"])).timestamp()) * 1000)
-
-    listener = threading.Thread(target=listen, daemon=True)
-    listener.start()
-    names = [subject.world.profile() for _ in range(clients)]
-    end = time.monotonic() + seconds
-
-    def change(name: str) -> None:
-        number = 0
-        while time.monotonic() < end:
-            number += 1
-            subject.api.patch(f"/1.0/profiles/{name}", {"description": str(number)})
-
-    with ThreadPoolExecutor(clients) as pool:
-        list(pool.map(change, names))
-    connection.close()
-    listener.join(10)
-    subject.world.close()
-    return found
-
-
-def _micro(stamp: str) -> str:
-    """RFC 3339 with nanoseconds, cut to what datetime reads."""
-    head, _, tail = stamp.partition(".")
-    digits = "".join(c for c in tail if c.isdigit())[:6].ljust(6, "0") if tail else "000000"
-    return f"{head.rstrip('Z')}.{digits}+00:00"
 
 
 Measure = Callable[[Subject], list[float]]
