@@ -177,14 +177,9 @@ class Command:
 
         When the caller is cancelled or the time is up the whole process group is killed.
         """
-        process = await asyncio.create_subprocess_exec(
-            *self.vector(),
+        process = await self._start(
             stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=self._environ(),
-            cwd=self.cwd,
-            start_new_session=True,
         )
         try:
             async with asyncio.timeout(timeout):
@@ -204,15 +199,7 @@ class Command:
     ) -> AsyncIterator[Running]:
         """The started tool, for who feeds it or reads it piece by piece; its whole process group is killed if it still
         runs at the end of the block."""
-        process = await asyncio.create_subprocess_exec(
-            *self.vector(),
-            stdin=stdin,
-            stdout=stdout,
-            stderr=asyncio.subprocess.PIPE,
-            env=self._environ(),
-            cwd=self.cwd,
-            start_new_session=True,
-        )
+        process = await self._start(stdin=stdin, stdout=stdout)
         assert process.stderr is not None
         complaint = asyncio.ensure_future(process.stderr.read(WORDS))
         try:
@@ -220,6 +207,26 @@ class Command:
         finally:
             complaint.cancel()
             await _end(process)
+
+    async def _start(self, *, stdin: int, stdout: int) -> asyncio.subprocess.Process:
+        """The started tool. A caller that is cancelled in the meantime leaves nothing behind: asyncio itself would kill only the
+        tool, and wait for whatever else has its pipes."""
+        starting = asyncio.ensure_future(
+            asyncio.create_subprocess_exec(
+                *self.vector(),
+                stdin=stdin,
+                stdout=stdout,
+                stderr=asyncio.subprocess.PIPE,
+                env=self._environ(),
+                cwd=self.cwd,
+                start_new_session=True,
+            )
+        )
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            await _end(await starting)
+            raise
 
     def _environ(self) -> dict[str, str]:
         base = {"PATH": os.environ.get("PATH", SEARCH), "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}

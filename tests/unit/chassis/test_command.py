@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,19 @@ async def test_cancellation_ends_the_whole_group(tmp_path: Path) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     await gone(pid)
+
+
+async def test_cancellation_at_the_start_ends_the_whole_group(tmp_path: Path) -> None:
+    task = asyncio.create_task(Command("sh", "-c", SCRIPT.format(place=tmp_path)).run())
+    while not (tmp_path / "child").exists():
+        await asyncio.sleep(0)  # as little as can be: it has been started, and nobody has taken note
+        time.sleep(0.05)  # the loop stands still, as on a machine under load
+        if task.done():
+            break
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 30)
+    await gone(await child(tmp_path))
 
 
 async def test_what_is_read_piece_by_piece_ends_with_its_block(tmp_path: Path) -> None:
