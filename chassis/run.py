@@ -14,6 +14,8 @@ from typing import Any
 import msgspec
 import structlog
 
+from chassis import calls
+from chassis.calls import Call
 from chassis.errors import Cancelled, Conflict, Fault, Unavailable
 from chassis.events import Event
 from chassis.failpoint import failpoint
@@ -98,6 +100,8 @@ class Run:
     # The run.
 
     async def __call__(self) -> None:
+        # What who asked for it had seen came before its row: the parts that it asks must have seen that too.
+        calls.enter(Call(revision=self._revision))
         try:
             if not self.operation.undo_from and await self._forward():
                 return

@@ -384,6 +384,28 @@ def test_another_part_that_is_away_is_waited_for() -> None:
     play(story())
 
 
+def test_who_a_saga_asks_must_have_seen_what_its_client_had() -> None:
+    seen: list[int] = []
+
+    async def ask(_ctx: Context) -> None:
+        seen.append(calls.current().revision)
+
+    saga = Saga("instance.create", [Step("ask", ask)])
+
+    async def story() -> None:
+        store = Store(MemoryLog(), "instances")
+        sagas = Sagas(store, "instances", [saga])
+        await store.start()
+        await sagas.start()
+        accepted = await sagas.accept(saga, {})
+        await sagas.operations.wait(accepted.id)
+        assert seen == [accepted.revision]
+        await sagas.stop()
+        await store.stop()
+
+    play(story())
+
+
 async def fail_for_ever(ctx: Context) -> None:
     raise Unavailable("storage is away")
 
