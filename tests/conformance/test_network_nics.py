@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -153,7 +152,7 @@ def test_the_hosts_end_of_a_nic_on_a_bridge_speaks_no_ipv6(world: World, bridge:
     name = world.instance(start=True, devices=nic(bridge.name))
     end = world.api.get(f"/1.0/instances/{name}")["config"]["volatile.eth0.host_name"]
     assert Path(f"/proc/sys/net/ipv6/conf/{end}/disable_ipv6").read_text().strip() == "1"
-    assert json.loads(host("ip", "-6", "-j", "address", "show", "dev", end)) == []
+    assert "inet6" not in host("ip", "address", "show", "dev", end)
 
 
 @pytest.mark.extension("network_counters_errors_dropped")
