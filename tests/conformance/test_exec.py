@@ -64,10 +64,18 @@ def test_a_window_resize_is_seen_by_the_terminal(api: Client, box: str) -> None:
 
 
 def test_an_interactive_command_has_a_terminal_and_others_have_none(api: Client, box: str) -> None:
+    with execution(api, box, ["sh", "-c", "tty; read line"], interactive=True) as session:
+        session.streams["0"].expect("/dev/pts/")
+        session.streams["0"].send(b"\n")
+        assert session.finish().code == 0
+    assert run(api, box, "tty").code == 1
+
+
+@pytest.mark.differs("5.0.2 loses at times what an interactive command writes just before it ends")
+def test_what_an_interactive_command_writes_last_arrives(api: Client, box: str) -> None:
     with execution(api, box, ["tty"], interactive=True) as session:
         session.streams["0"].expect("/dev/pts/")
         assert session.finish().code == 0
-    assert run(api, box, "tty").code == 1
 
 
 @pytest.mark.extension("container_exec_user_group_cwd")
