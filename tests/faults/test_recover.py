@@ -1,4 +1,4 @@
-"""The log is lost: `nubibus recover` rebuilds it from what lies on the node, asks first, and says what it cannot know."""
+"""The log is lost: a backup brings it back; without one `nubibus recover` rebuilds it from the node, and says what it cannot know."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ ROOT = Path(__file__).parents[2]
 
 
 def recover(found: Subject, *arguments: str, answer: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cli", "recover", "--dir", str(found.directory), *arguments]
+    return run(found, "recover", *arguments, answer=answer)
+
+
+def run(found: Subject, what: str, *arguments: str, answer: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cli", what, "--dir", str(found.directory), *arguments]
     return subprocess.run(
         command, cwd=ROOT, input=answer, capture_output=True, text=True, timeout=DEADLINE, check=False
     )
@@ -74,3 +78,25 @@ def test_a_lost_log_is_rebuilt_from_the_node() -> None:
         again = recover(found, "--yes")
         assert "Nothing on this node is missing" in again.stdout, again.stdout
         found.server.start()
+
+
+@pytest.mark.timeout(400)
+def test_a_backup_brings_a_lost_log_back(tmp_path: Path) -> None:
+    with subject() as found:
+        name, file = found.world.instance(), str(tmp_path / "log.gz")
+        found.world.start(name)
+        pid = found.api.get(f"/1.0/instances/{name}/state")["pid"]
+        done = run(found, "log-backup", file)
+        assert done.returncode == 0, done.stderr
+        found.api.patch("/1.0/profiles/default", {"config": {"user.later": "than the backup"}})
+        assert "a server runs in" in run(found, "log-restore", file, "--yes").stderr
+        found.server.leave()
+        shutil.rmtree(found.directory / "nats")
+        assert "Nothing was written" in run(found, "log-restore", file, answer="no\n").stdout
+        done = run(found, "log-restore", file, "--yes")
+        assert done.returncode == 0, done.stdout + done.stderr
+        found.server.start()
+        found.wait_ready()
+        assert "user.later" not in found.api.get("/1.0/profiles/default")["config"]
+        state = found.api.get(f"/1.0/instances/{name}/state")
+        assert (state["status"], state["pid"]) == ("Running", pid)

@@ -1,10 +1,11 @@
-"""python -m tools.play [--tag TAG] [--as-built]: builds, plays and checks the deployment, and cleans up.
+"""python -m tools.play [--tag TAG] [--as-built] [--containerfile]: builds, plays and checks the deployment, and cleans up.
 
 Needs root, buildah, mmdebstrap and podman with runc. Images whose content is not what the last commit says are built first
 (minutes the first time; not with --as-built). Prints one line a claim and exits 1 when one does not hold: Debian's lxc launches an
 instance, runs a command and hears the events; each part is killed while requests go on; the deployment is rolled to another image;
 the gateway is scaled from 1 to 3 while listeners stay; the gateway's rights are what the manifests say; a part in bad surroundings
-says what is missing; nothing is left on the machine.
+says what is missing; the log is backed up and restored; nothing is left on the machine. With --containerfile the gateway is rolled to
+an image that deploy/images/Containerfile makes, too (minutes; on a base image made with mmdebstrap, so that no registry is needed).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tools.play import debris, scenario
+from tools.play import containerfile, debris, scenario
 from tools.play.claims import Claims
 from tools.play.deployment import Deployment
 from tools.play.podman import ROOT, Podman
@@ -31,6 +32,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tag", default="latest")
     parser.add_argument("--as-built", action="store_true", help="play the images as they are")
+    parser.add_argument("--containerfile", action="store_true", help="build and play deploy/images/Containerfile, too")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, _end)
     claims, begin = Claims(), time.monotonic()
@@ -41,9 +43,13 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="nbplay-", dir="/var/tmp") as scratch:
             podman = Podman(Path(scratch))
             with played(podman, given.tag) as deployment:
+                if given.containerfile:
+                    claims.tell(
+                        "the Containerfile builds", bool(name := containerfile.build(podman.env, "gateway")), name
+                    )
                 before = debris.look(podman)
                 deployment.open()
-                scenario.play(claims, deployment)
+                scenario.play(claims, deployment, containerfile=given.containerfile)
             left = debris.look(podman) - before
         claims.tell("nothing is left on the machine", not left, left)
     print(f"{claims.told} claims, {len(claims.broken)} broken, {time.monotonic() - begin:.0f} s")

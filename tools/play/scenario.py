@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 
-from tools.play import evidence, rights, surroundings
+from tools.play import evidence, recovery, rights, surroundings
 from tools.play.claims import Claims
 from tools.play.client import Monitor, change, ends, launch, prepare, ran
+from tools.play.containerfile import TAG
 from tools.play.deployment import Deployment
 from tools.play.load import Listener, Reads
 
@@ -14,11 +15,13 @@ READS = ("/1.0", "/1.0/profiles", "/1.0/instances?recursion=1", "/1.0/images", "
 TWICE = ("gateway", "control")
 ON_THE_NODE = ("instances", "storage", "network")
 KILLED = ("gateway", "control", "images", *ON_THE_NODE, "nats")
+BUILT = "roll to what the Containerfile makes"
 ROLLED = ("gateway", "control", "images", "node")
 LIFE = ["instance-created", "instance-started", "instance-stopped", "instance-deleted"]
 
 
-def play(claims: Claims, deployment: Deployment) -> None:
+def play(claims: Claims, deployment: Deployment, *, containerfile: bool = False) -> None:
+    """`containerfile`: the gateway's image of that kind has been built, and is rolled out as well."""
     remote = deployment.remote()
     image = prepare(remote)
     first_steps(claims, deployment, image)
@@ -28,8 +31,11 @@ def play(claims: Claims, deployment: Deployment) -> None:
     claims.tell("the instance ran on through it all", ran(remote, "c1") == 7)
     for what in ROLLED:
         under_load(claims, deployment, what, image, "roll")
+    if containerfile:
+        under_load(claims, deployment, "gateway", image, BUILT)
     claims.tell("the instance ran on through the change", ran(remote, "c1") == 7)
     scale(claims, deployment)
+    recovery.check(claims, deployment)
     surroundings.check(claims.tell, deployment)
     claims.tell("the instance ends", ends(remote, "c1")["status"] == "Success")
 
@@ -86,7 +92,7 @@ def disturb(deployment: Deployment, what: str, action: str) -> None:
     if action == "kill":
         deployment.kill("node-0" if what in ON_THE_NODE else f"{what}-0", what)
     else:
-        deployment.roll(what, f"{deployment.tag}-next")
+        deployment.roll(what, TAG if action == BUILT else f"{deployment.tag}-next")
 
 
 def scale(claims: Claims, deployment: Deployment) -> None:
