@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from tools.play import evidence, recovery, rights, surroundings
+from tools.play import evidence, rights, surroundings, upkeep
 from tools.play.claims import Claims
 from tools.play.client import Monitor, change, ends, launch, prepare, ran
 from tools.play.containerfile import TAG
@@ -35,7 +35,7 @@ def play(claims: Claims, deployment: Deployment, *, containerfile: bool = False)
         under_load(claims, deployment, "gateway", image, BUILT)
     claims.tell("the instance ran on through the change", ran(remote, "c1") == 7)
     scale(claims, deployment)
-    recovery.check(claims, deployment)
+    upkeep.check(claims, deployment)
     surroundings.check(claims.tell, deployment)
     claims.tell("the instance ends", ends(remote, "c1")["status"] == "Success")
 

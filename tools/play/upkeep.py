@@ -1,16 +1,19 @@
-"""The log is backed up under way and restored as docs/kubernetes.md says it: every part stopped, the log replaced, every part started."""
+"""What docs/kubernetes.md has an operator do later: nats-server takes up a renewed certificate, the log is backed up and restored."""
 
 from __future__ import annotations
 
 import os
+import socket
+import ssl
 import subprocess
 import sys
 from pathlib import Path
 
+from tools import cluster_secrets
 from tools.play.claims import Claims
 from tools.play.client import change, ran
 from tools.play.deployment import Deployment
-from tools.play.podman import ROOT
+from tools.play.podman import ROOT, until
 
 PROFILE = "/1.0/profiles/default"
 BEFORE, AFTER = "as it is in the backup", "changed after the backup"
@@ -18,6 +21,36 @@ BEFORE, AFTER = "as it is in the backup", "changed after the backup"
 
 def check(claims: Claims, deployment: Deployment) -> None:
     """`c1` must run."""
+    renewal(claims, deployment)
+    restore(claims, deployment)
+
+
+def renewal(claims: Claims, deployment: Deployment) -> None:
+    """The command is the one that `kubectl exec` is given."""
+    pod = deployment.podman.pods["nats-0"][0]
+    authority = cluster_secrets.Authority.of(deployment.translation.secrets["nubibus-authority"])
+    renewed = authority.issue("nats", cluster_secrets.NATS_NAMES, (deployment.nats,))
+    for path in [path for path in pod.files if path.parent.name == "tls"]:
+        path.write_bytes(renewed[path.name])
+    before = shown_certificate(deployment.nats)
+    deployment.podman.run("exec", "nats-0-nats", "/nats-server", "--signal", "reload=1")
+    wanted = ssl.PEM_cert_to_DER_cert(renewed["tls.crt"].decode())
+    until(lambda: shown_certificate(deployment.nats) == wanted, 30, lambda: "nats-server shows its old certificate")
+    claims.tell("nats-server takes up a renewed certificate without a restart", before != wanted)
+
+
+def shown_certificate(address: str) -> bytes:
+    """What nats-server shows, DER: it speaks first, and then TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with socket.create_connection((address, 4222), 10) as raw:
+        raw.recv(65536)
+        with context.wrap_socket(raw) as secured:
+            return secured.getpeercert(binary_form=True) or b""
+
+
+def restore(claims: Claims, deployment: Deployment) -> None:
+    """Every part stopped, the log replaced, every part started."""
     remote, file = deployment.remote(), deployment.directory / "log.gz"
     change(remote, "PATCH", PROFILE, {"description": BEFORE})
     done = command(deployment, "log-backup", file)
