@@ -21,6 +21,7 @@ import pytest_asyncio
 from chassis import errors, natsd
 from chassis.bus import Bus
 from chassis.store import Change, Kind, Store
+from cli import log_backup
 from tools.cluster_secrets import Authority
 from tools.render import render
 
@@ -168,4 +169,23 @@ async def test_writes_go_on_without_the_leader_and_nothing_is_lost(cluster: Clus
             assert sorted(row.value.name for row in notes.select()) == ["after", "before", "meanwhile"]
         finally:
             await store.stop()
+            await bus.close()
+
+
+async def test_a_restored_log_has_its_three_copies(cluster: Cluster) -> None:
+    bus = Bus(cluster.address, "test")
+    async with asyncio.timeout(DEADLINE):
+        await bus.connect()
+        try:
+            store = Store(bus, "test")
+            await store.start()
+            await write(store, "before")
+            kept = await log_backup.read(bus)
+            await write(store, "after")
+            await store.stop()
+            await wait_for_copies(bus, 3)
+            await log_backup.replace(bus, kept)
+            await wait_for_copies(bus, 3)
+            assert [subject for subject, *_ in (await log_backup.read(bus)).rows] == ["row.test_note.before"]
+        finally:
             await bus.close()
