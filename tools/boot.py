@@ -18,6 +18,7 @@ from pathlib import Path
 
 import lxc
 
+from tools import busybox_image
 from tools.play.claims import Claims
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -180,10 +181,11 @@ def installs(claims: Claims, host: Machine) -> None:
     host.run(ROOT / ".venv/bin/python", ROOT / "tools/busybox_image.py", "unified", "tar.gz", "/root/bb.tar.gz")
     host.run("lxc", "image", "import", "/root/bb.tar.gz", "--alias", "bb")
     for name, words in SLOW.items():
-        priority = str(int(name == "c2"))
-        host.run("lxc", "launch", "bb", name, "-c", f"boot.stop.priority={priority}")
-        host.run("lxc", "exec", name, "--", "sed", "-i", f"s#trap 'exit 0'#trap '{words}'#", "/sbin/init")
-        host.run("lxc", "restart", "--force", name)
+        init = host.root / "root/init"
+        init.write_text(busybox_image.INIT.replace("'exit 0'", f"'{words}'"))
+        host.run("lxc", "init", "bb", name, "-c", f"boot.stop.priority={int(name == 'c2')}")
+        host.run("lxc", "file", "push", "--mode=0755", "/root/init", f"{name}/sbin/init")
+        host.run("lxc", "start", name)
     claims.tell("instances run", states(host) == ["RUNNING", "RUNNING"], states(host))
 
 
@@ -234,13 +236,13 @@ def obeys_the_power_signal(claims: Claims, host: Machine) -> None:
 def goes_down_in_order(claims: Claims, host: Machine) -> None:
     """Off and on again, with nobody there to start anything."""
     for name in SLOW:
-        host.run("lxc", "exec", name, "--", "rm", "-f", "/root/ended")
+        host.run("lxc", "file", "delete", f"{name}/root/ended")  # of the time before
     host.off()
     host.boot()
     until(lambda: active(host) == ["active", "active"], f"after a boot the units are {active(host)}")
     until(lambda: states(host) == ["RUNNING", "RUNNING"], f"after a boot the instances are {states(host)}")
     claims.tell("server and instances start at boot", True)
-    ended = {name: host.said("lxc", "exec", name, "--", "cat", "/root/ended") for name in SLOW}
+    ended = {name: host.said("lxc", "file", "pull", f"{name}/root/ended", "-") for name in SLOW}
     orderly = all(ended.values()) and int(ended["c2"]) <= int(ended["c1"])
     claims.tell("when the machine goes down the instances are stopped in their order", orderly, ended)
 
