@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import gzip
 import json
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -87,6 +88,7 @@ async def _log(directory: Path) -> AsyncIterator[Bus]:
         async with recover.alone(directory) as bus:
             yield bus
         return
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of each TLS connection that a server ends
     bus = Bus(directory, "backup")
     refused: list[BaseException] = [TimeoutError(f"no answer in {PATIENCE:g} s")]
     bus.on_refused = refused.append
