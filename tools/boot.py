@@ -67,11 +67,8 @@ class Machine:
         _run("ln", "-sfn", ROOT, self.root / "opt/nubibus")
 
     def _configure(self, top: Path) -> None:
-        shown = {
-            ROOT,
-            Path(os.path.realpath(ROOT / ".venv")),
-            Path(sys.base_prefix),
-        }  # where they are mounts of their own
+        needed = {ROOT, Path(os.path.realpath(ROOT / ".venv")), Path(sys.base_prefix)}
+        elsewhere = sorted(path for path in needed if path.stat().st_dev != Path("/").stat().st_dev)
         for key, value in [
             ("lxc.rootfs.path", f"dir:{self.root}"),
             ("lxc.uts.name", "boot"),
@@ -85,10 +82,7 @@ class Machine:
             ("lxc.mount.entry", "proc dev/.lxc/proc proc create=dir 0 0"),
             ("lxc.mount.entry", "sys dev/.lxc/sys sysfs create=dir 0 0"),
             ("lxc.mount.entry", f"{top}/state {STATE} none bind,create=dir 0 0"),
-            *(
-                ("lxc.mount.entry", f"{path} {str(path).lstrip('/')} none rbind,create=dir 0 0")
-                for path in sorted(shown)
-            ),
+            *(("lxc.mount.entry", f"{path} {str(path).lstrip('/')} none bind,ro,create=dir 0 0") for path in elsewhere),
         ]:
             if not self.container.append_config_item(key, value):
                 raise RuntimeError(f"liblxc refuses {key} = {value}")
