@@ -215,11 +215,12 @@ class NatsServer:
             data, headers = fault.text.encode(), {"nubibus-fault": type(fault).__name__}
         finally:
             pulse.cancel()
-        if len(data) > self.bus.nats.max_payload - 4096:
-            data, headers = b"The answer is larger than the bus carries", {"nubibus-fault": "Internal"}
         try:
-            await self.bus.nats.publish(msg.reply, data, headers=headers or None)
-        except nats.errors.Error as error:
+            connection = self.bus.nats
+            if len(data) > connection.max_payload - 4096:
+                data, headers = b"The answer is larger than the bus carries", {"nubibus-fault": "Internal"}
+            await connection.publish(msg.reply, data, headers=headers or None)
+        except (nats.errors.Error, errors.Unavailable) as error:
             log.warning("an answer could not be sent", subject=msg.subject, error=str(error))
 
     async def _answer(self, msg: Msg) -> tuple[bytes, dict[str, str]]:
