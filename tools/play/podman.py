@@ -120,11 +120,14 @@ class Podman:
         self.run("start", f"{pod}-{container}")
 
     def remove(self, pod: str, grace: int = 60) -> None:
-        """Out of the Service's endpoints, the hooks that the manifest names, SIGTERM, the grace, SIGKILL, gone."""
+        """Out of the Service's endpoints, the hooks that the manifest names, SIGTERM, the grace, SIGKILL, gone.
+
+        The containers first and the pod when they have ended, as the kubelet does it: `podman pod stop` takes away the network meanwhile.
+        """
         self.ending.add(pod)
         for container, command in self.pods[pod][0].pre_stop.items():
             self.run("exec", f"{pod}-{container}", *command, check=False)
-        self.run("pod", "stop", "--time", str(grace), pod, check=False)
+        self.run("stop", "--time", str(grace), *self._own(pod), check=False)
         self.past += self._journals(pod)
         self.run("pod", "rm", "--force", pod)
         self.pods.pop(pod, None)
@@ -157,8 +160,12 @@ class Podman:
         return [*self.past, *(found for pod in list(self.pods) for found in self._journals(pod))]
 
     def _journals(self, pod: str) -> list[tuple[str, str]]:
+        return [(container, self.said(container)) for container in self._own(pod)]
+
+    def _own(self, pod: str) -> list[str]:
+        """The containers that the manifest names, running or not."""
         listed = json.loads(self.run("ps", "--all", "--format", "json", "--filter", f"pod={pod}"))
-        return [(c["Names"][0], self.said(c["Names"][0])) for c in listed if not c["IsInfra"]]
+        return [str(c["Names"][0]) for c in listed if not c["IsInfra"]]
 
     def logs(self, pod: str, lines: int = 30) -> str:
         return self.run("pod", "logs", "--tail", str(lines), pod, check=False)
