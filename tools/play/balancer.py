@@ -76,6 +76,7 @@ class Balancer:
         for task in (tasks := asyncio.all_tasks(loop)):
             task.cancel()
         loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        loop.run_until_complete(asyncio.sleep(0.1))  # in which the connections are let go of
         loop.close()
 
     def _watch(self) -> None:
@@ -96,8 +97,12 @@ class Balancer:
         except OSError:
             writer.close()
             return
-        with suppress(asyncio.CancelledError):  # the balancer stops
-            await asyncio.gather(_pipe(reader, backend[1]), _pipe(backend[0], writer))
+        try:
+            with suppress(asyncio.CancelledError):  # the balancer stops
+                await asyncio.gather(_pipe(reader, backend[1]), _pipe(backend[0], writer))
+        finally:
+            for end in (writer, backend[1]):
+                end.transport.abort()
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """The first of the endpoints, in turn, that accepts."""
