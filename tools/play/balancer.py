@@ -98,9 +98,8 @@ class Balancer:
             writer.close()
             return
         try:
-            with suppress(asyncio.CancelledError):  # the balancer stops
-                await asyncio.gather(_pipe(reader, backend[1]), _pipe(backend[0], writer))
-        finally:
+            await asyncio.gather(_pipe(reader, backend[1]), _pipe(backend[0], writer))
+        except asyncio.CancelledError:  # the balancer stops
             for end in (writer, backend[1]):
                 end.transport.abort()
 
