@@ -72,14 +72,14 @@ def event_latency(subject: Subject, seconds: float = 10.0) -> list[float]:
         listener.start()
         begin = time.monotonic()
         with ThreadPoolExecutor(CLIENTS) as pool:
-            list(pool.map(lambda name: _change(subject, name, begin, seconds), names))
+            list(pool.map(lambda turn: _change(subject, names[turn], begin + turn / RATE, seconds), range(CLIENTS)))
     listener.join(DEADLINE)
     subject.world.close()
     return found
 
 
 def _change(subject: Subject, name: str, begin: float, seconds: float) -> None:
-    """A client's share of the changes, each at its time, or at once when the one before took too long."""
+    """A client's share of the changes from its turn on, each at its time, or at once when the one before took too long."""
     for number in range(int(seconds * RATE / CLIENTS)):
         time.sleep(max(0.0, begin + number * CLIENTS / RATE - time.monotonic()))
         subject.api.patch(f"/1.0/profiles/{name}", {"description": str(number)})
