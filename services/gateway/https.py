@@ -15,13 +15,14 @@ from services.gateway.tls import AskingContext
 
 BACKLOG = 1024
 HANDSHAKE = 15.0  # seconds
+PAUSE = 0.05  # seconds after a connection that could not be accepted
 log = structlog.get_logger()
 
 MakeConnection = Callable[[str], asyncio.Protocol]  # of the client's address, "" for that of the socket
 
 
 class HttpsListener:
-    """Listens on one address until `close`; connections that were accepted stay."""
+    """Listens on one address until `close`; connections that were accepted stay, also those that have not yet shown who they are."""
 
     only_metrics = False
 
@@ -30,7 +31,7 @@ class HttpsListener:
         self.make = make
         self.proxies = proxies
         self.sockets: list[socket.socket] = []
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.beginning: set[asyncio.Task[None]] = set()
 
     async def open(self, address: str) -> None:
         """Raises OSError or ValueError if it cannot."""
@@ -45,31 +46,37 @@ class HttpsListener:
             self.close()
             raise
         for sock in self.sockets:
-            self._own(asyncio.create_task(self._accept(sock), name=f"accept on {address}"))
+            loop.add_reader(sock, self._accept, sock)
 
     def close(self) -> None:
-        for task in self.tasks:
-            task.cancel()
-        for sock in self.sockets:
-            sock.close()
-
-    def _own(self, task: asyncio.Task[None]) -> None:
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
-
-    async def _accept(self, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        while True:
-            try:
-                connection, name = await loop.sock_accept(sock)
-            except OSError as error:  # of the connection that just went, or too many files are open
-                log.warning("cannot accept", error=str(error))
-                await asyncio.sleep(0.05)
-                continue
-            connection.setblocking(False)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            self._own(asyncio.create_task(self._serve(connection, name[0])))
+        for sock in self.sockets:
+            loop.remove_reader(sock)
+            sock.close()
+        self.sockets.clear()
+
+    def _accept(self, sock: socket.socket) -> None:
+        """Somebody waits. Not by `loop.sock_accept`, which loses a connection that came as its caller was cancelled."""
+        try:
+            connection, name = sock.accept()
+        except BlockingIOError:
+            return
+        except OSError as error:  # of the connection that just went, or too many files are open
+            log.warning("cannot accept", error=str(error))
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(sock)
+            loop.call_later(PAUSE, self._accept_again, sock)
+            return
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        task = asyncio.create_task(self._serve(connection, name[0]), name="begin of a connection")
+        self.beginning.add(task)
+        task.add_done_callback(self.beginning.discard)
+
+    def _accept_again(self, sock: socket.socket) -> None:
+        if sock in self.sockets:
+            asyncio.get_running_loop().add_reader(sock, self._accept, sock)
 
     async def _serve(self, connection: socket.socket, host: str) -> None:
         try:
@@ -83,6 +90,9 @@ class HttpsListener:
             log.debug("a connection came to nothing", peer=host, error=str(error))
             with suppress(OSError):
                 connection.close()
+        except asyncio.CancelledError:  # the gateway ends
+            connection.close()
+            raise
 
 
 def _listen(family: int, name: object) -> socket.socket:

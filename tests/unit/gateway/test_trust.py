@@ -270,6 +270,22 @@ async def test_address_and_certificate_change_while_connections_live(world: Worl
     await store.stop()
 
 
+async def test_who_has_not_yet_shown_a_certificate_is_served_when_the_address_changes(world: World) -> None:
+    store, port = await served(world)
+    early = await asyncio.to_thread(socket.create_connection, ("127.0.0.1", port), 30)
+    await listening(port)  # connections are taken in the order in which they come
+    await configure(store, core__https_address=f"127.0.0.1:{free_port()}")
+    await listening(port, yes=False)
+
+    def ask() -> bytes:
+        with tls(None).wrap_socket(early) as connection:
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            return connection.recv(100)
+
+    assert (await asyncio.to_thread(ask)).startswith(b"HTTP/1.1 200")
+    await store.stop()
+
+
 async def test_cors(world: World) -> None:
     store = await writer_of(world)
     await configure(
