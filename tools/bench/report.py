@@ -21,7 +21,8 @@ REASONS = {
     METRICS: "an unsampled scrape reads every group and every network namespace.",
     LOADED: "about 0.95 MiB for each `[lxc monitor]`, and the parts' own growth.",
     EVENT: "it counts from before the write, which is written through to the disk, and clients, listeners and server share the machine's "
-    "processors: such a change costs all parts together some 4 ms of them. From the log to the listener it is 1.5 ms (docs/reliability.md).",
+    "processors: such a change costs all parts together some 4 ms of them. "
+    "From the log to the listener it is 1.5 ms (docs/reliability.md).",
     PATCH: "the same: what LXD tells from memory is in the log, on the disk, before it is told.",
     LIST: "the gateway passes on what the service sends.",
 }
