@@ -225,7 +225,8 @@ class Command:
         try:
             return await asyncio.shield(starting)
         except asyncio.CancelledError:
-            await _end(await starting)
+            with suppress(OSError):  # it could not be started
+                await _end(await starting)
             raise
 
     def _environ(self) -> dict[str, str]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from chassis.bus import Bus
 
 TRIMMED = "nubibus.trimmed"  # metadata of the stream: up to which sequence `trim` has dropped events
+RESTORING = "nubibus.restoring"  # likewise: a backup is being written into it, and is not whole yet
 _SAMPLE = 64  # events whose mean size stands for that of all
 
 SHAPE: dict[str, Any] = {
@@ -41,7 +42,8 @@ SHAPE: dict[str, Any] = {
 async def ensure(bus: Bus, *, replicas: int | None = None, timeout: float = 30.0) -> None:
     """Create or update the stream; waits while JetStream is not ready yet (it reads its files first).
 
-    `replicas`: NUBIBUS_REPLICAS of the environment if not given, else 1.
+    `replicas`: NUBIBUS_REPLICAS of the environment if not given, else 1. Raises Unavailable also for a log that is half restored: who took
+    what is there for all there is would take the rest of the host's things for debris.
     """
     replicas = replicas or int(os.environ.get("NUBIBUS_REPLICAS") or 1)
     wanted = {**SHAPE, "num_replicas": replicas}
@@ -49,10 +51,12 @@ async def ensure(bus: Bus, *, replicas: int | None = None, timeout: float = 30.0
     while True:
         try:
             info = await bus.api(f"STREAM.INFO.{STREAM}")
+            noted = noted_of(info)
+            if RESTORING in noted:
+                break
             if "error" not in info and _same(info["config"], wanted):
                 return
             verb = "CREATE" if "error" in info else "UPDATE"
-            noted = (info.get("config") or {}).get("metadata") or {}
             answer = await bus.api(f"STREAM.{verb}.{STREAM}", {**wanted, "metadata": noted})
             if "error" not in answer:
                 return
@@ -62,6 +66,12 @@ async def ensure(bus: Bus, *, replicas: int | None = None, timeout: float = 30.0
         if asyncio.get_running_loop().time() > deadline:
             raise Unavailable(f"The stream {STREAM} cannot be created: {reason}")
         await asyncio.sleep(0.05)
+    raise Unavailable("The log is only half restored: repeat nubibus log-restore, with the same file or another")
+
+
+def noted_of(info: dict[str, Any]) -> dict[str, str]:
+    """The metadata in an answer to STREAM.INFO."""
+    return dict((info.get("config") or {}).get("metadata") or {})
 
 
 def _same(config: dict[str, Any], wanted: dict[str, Any]) -> bool:
@@ -108,7 +118,7 @@ async def trim(bus: Bus, keep: int | None = None, *, size: int | None = None, ag
     first = await _first(bus, stays, found[0].sequence, int(info["state"]["last_seq"]) + 1)
     # What will be dropped is noted first: a listener must never be told that nothing is missing when something is.
     config = info["config"]
-    config["metadata"] = {**(config.get("metadata") or {}), TRIMMED: str(first - 1)}
+    config["metadata"] = {**noted_of(info), TRIMMED: str(first - 1)}
     await _asked(bus, f"STREAM.UPDATE.{STREAM}", config)
     answer = await _asked(bus, f"STREAM.PURGE.{STREAM}", {"filter": EVENTS, "seq": first})
     return min(count, int(answer.get("purged", 0)))

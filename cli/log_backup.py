@@ -22,11 +22,12 @@ from typing import Any
 
 import nats
 
+from chassis import durable
 from chassis.bus import Bus
 from chassis.errors import Fault, NotFound
 from chassis.log import HEADER_BATCH, HEADER_TTL, ROWS, STREAM, Message
 from chassis.refusal import explain
-from chassis.stream import SHAPE, TRIMMED
+from chassis.stream import RESTORING, SHAPE, TRIMMED, noted_of
 from cli import recover
 from cli.failure import Failure
 from cli.process import running
@@ -60,6 +61,8 @@ async def _backup(directory: Path, file: Path) -> int:
         raise Failure(f"there is no log in {directory}")
     async with _log(directory) as bus:
         found = await read(bus)
+        if found.rows and RESTORING in noted_of(await bus.stream()):
+            raise Failure("the log is only half restored, so that this would be no backup of it")
     save(found, file)
     print(f"{len(found.rows)} rows are in {file}")
     return 0
@@ -126,17 +129,11 @@ async def read(bus: Bus) -> Backup:
 def save(found: Backup, file: Path) -> None:
     """The file is whole or not there."""
     head = {"nubibus-log": FORMAT, "taken": found.taken, "sequence": found.sequence, "replicas": found.replicas}
-    part = file.with_name(f".{file.name}.{os.getpid()}")
+    lines = (head, *found.rows, {"rows": len(found.rows)})
+    data = gzip.compress("".join(json.dumps(line) + "\n" for line in lines).encode())
     try:
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as raw:
-            with gzip.open(raw, "wt", encoding="utf-8") as out:
-                for line in (head, *found.rows, {"rows": len(found.rows)}):
-                    out.write(json.dumps(line) + "\n")
-            raw.flush()
-            os.fsync(raw.fileno())
-        part.replace(file)
+        durable.replace(file, data)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise Failure(f"{file} cannot be written: {error.strerror}") from None
 
 
@@ -175,7 +172,7 @@ async def parts_of(bus: Bus) -> list[str]:
 async def replace(bus: Bus, found: Backup) -> None:
     """The log made anew, with the rows of the backup and as many copies as it has (or had, if it is lost).
 
-    If this is broken off it can be done again: the file has everything.
+    If this is broken off no part uses what is there, and it can be done again: the file has everything.
     """
     last, copies = found.sequence, found.replicas
     try:
@@ -184,11 +181,14 @@ async def replace(bus: Bus, found: Backup) -> None:
         await _asked(bus, f"STREAM.DELETE.{STREAM}")
     except NotFound:
         pass
-    await _asked(bus, f"STREAM.CREATE.{STREAM}", {**SHAPE, "num_replicas": copies, "metadata": {TRIMMED: str(last)}})
+    config = {**SHAPE, "num_replicas": copies, "metadata": {TRIMMED: str(last)}}
+    half = {**config, "metadata": {**config["metadata"], RESTORING: found.taken}}
+    await _asked(bus, f"STREAM.CREATE.{STREAM}", half)
     await _asked(bus, f"STREAM.PURGE.{STREAM}", {"seq": last + 1})
     for subject, data, ttl in found.rows:
         headers = {HEADER_BATCH: f"restore-{subject}", **({HEADER_TTL: ttl} if ttl else {})}
         await bus.append([Message(subject, data.encode(), headers, 0)])
+    await _asked(bus, f"STREAM.UPDATE.{STREAM}", config)
 
 
 async def _asked(bus: Bus, name: str, request: Any = None) -> None:

@@ -217,6 +217,8 @@ class ExecMethods:
         error = ""
         try:
             await screen.show(CONNECT)
+            screen.wires.done.set()
+            await screen.wires.left()
         except TimeoutError:
             error = "Timed out waiting for websockets to connect"
         except Fault as fault:

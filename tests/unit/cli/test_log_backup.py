@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -11,7 +13,8 @@ import pytest
 import pytest_asyncio
 from nats.aio.msg import Msg
 
-from chassis.errors import Gone
+from chassis import natsd
+from chassis.errors import Gone, Unavailable
 from chassis.feed import Feed
 from chassis.store import Change, Kind, Store
 from chassis.testing.nats import NatsServer
@@ -124,6 +127,37 @@ async def test_half_a_file_is_refused(
     assert await run("log-restore", file, "--yes") == 1
     assert "not a whole one" in capsys.readouterr().err
     assert await texts(server) == {"one": "1"}
+
+
+async def test_nobody_uses_a_log_that_is_half_restored(
+    server: NatsServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, broken = tmp_path / "log.gz", tmp_path / "broken.gz"
+    await write(server, one="1", two="2")
+    assert await run("log-backup", whole) == 0
+    found = log_backup.load(whole)
+    too_large = ("row.test_note.large", "x" * (natsd.MAX_PAYLOAD + 1), "")
+    log_backup.save(replace(found, rows=[found.rows[0], too_large, found.rows[1]]), broken)
+    assert await run("log-restore", broken, "--yes") == 1
+    bus = await server.connect()
+    with pytest.raises(Unavailable, match="half restored"):
+        await bus.ready()
+    capsys.readouterr()
+    assert await run("log-backup", tmp_path / "half.gz") == 1
+    assert "half restored" in capsys.readouterr().err
+    assert await run("log-restore", whole, "--yes") == 0
+    await bus.ready()
+    assert await texts(server) == {"one": "1", "two": "2"}
+
+
+async def test_a_link_in_the_place_of_the_file_is_replaced_not_followed(server: NatsServer, tmp_path: Path) -> None:
+    await write(server, one="1")
+    (tmp_path / "other").write_text("somebody else's")
+    for name in ("log.gz", f".log.gz.{os.getpid()}"):
+        (tmp_path / name).symlink_to(tmp_path / "other")
+    assert await run("log-backup", tmp_path / "log.gz") == 0
+    assert (tmp_path / "other").read_text() == "somebody else's"
+    assert not (tmp_path / "log.gz").is_symlink()
 
 
 async def test_what_is_missing_is_said(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
+import resource
 import socket
 import ssl
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -270,6 +273,14 @@ async def test_address_and_certificate_change_while_connections_live(world: Worl
     await store.stop()
 
 
+def greeted(early: socket.socket) -> bytes:
+    """The beginning of an answer on a connection that has shown nothing yet."""
+    early.settimeout(30)
+    with tls(None).wrap_socket(early) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        return connection.recv(100)
+
+
 async def test_who_has_not_yet_shown_a_certificate_is_served_when_the_address_changes(world: World) -> None:
     store, port = await served(world)
     early = await asyncio.to_thread(socket.create_connection, ("127.0.0.1", port), 30)
@@ -277,12 +288,38 @@ async def test_who_has_not_yet_shown_a_certificate_is_served_when_the_address_ch
     await configure(store, core__https_address=f"127.0.0.1:{free_port()}")
     await listening(port, yes=False)
 
-    def ask() -> bytes:
-        with tls(None).wrap_socket(early) as connection:
-            connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            return connection.recv(100)
+    assert (await asyncio.to_thread(greeted, early)).startswith(b"HTTP/1.1 200")
+    await store.stop()
 
-    assert (await asyncio.to_thread(ask)).startswith(b"HTTP/1.1 200")
+
+def take_what_is_free(taken: list[int]) -> bool:
+    """Open files up to the limit; whether there was room for any."""
+    before = len(taken)
+    with suppress(OSError):
+        while True:
+            taken.append(os.open(os.devnull, os.O_RDONLY))
+    return len(taken) > before
+
+
+async def test_who_came_while_too_many_files_were_open_is_served_later(world: World) -> None:
+    store, port = await served(world)
+    early = socket.socket()
+    early.setblocking(False)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (early.fileno() + 1, limits[1]))
+    taken: list[int] = []
+    try:
+        calm = 0
+        while calm < 3:  # until nobody lets go of one any more
+            await asyncio.sleep(0.1)
+            calm = 0 if take_what_is_free(taken) else calm + 1
+        await asyncio.get_running_loop().sock_connect(early, ("127.0.0.1", port))
+        await asyncio.sleep(0.2)  # in which it is tried in vain
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for file in taken:
+            os.close(file)
+    assert (await asyncio.to_thread(greeted, early)).startswith(b"HTTP/1.1 200")
     await store.stop()
 
 
