@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import shutil
@@ -141,3 +142,9 @@ def links() -> Iterator[Callable[[], tuple[str, str]]]:
 def other_life() -> list[str]:
     """A command that opens the layer in a process of its own and waits (see `life`): to be killed."""
     return [sys.executable, "-m", "tests.drivers.instances.life"]
+
+
+async def eventually(claim: Callable[[], bool], within: float = 20.0) -> None:
+    async with asyncio.timeout(within):
+        while not claim():
+            await asyncio.sleep(0.01)

@@ -1,79 +1,21 @@
-"""Operations: acceptance, locks, websockets, tokens, ends; on the log in memory."""
-
-# long: one world serves all of these tests, and what a reader compares stands together.
+"""Operations: acceptance, locks, ends; on the log in memory."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Coroutine
-from typing import Any
 
-import msgspec
 import pytest
 
 from chassis import calls
 from chassis.calls import Call, Caller
-from chassis.errors import BadRequest, Conflict, Internal, NotFound, Unavailable
-from chassis.operations import CANCELLED, FAILURE, LOCK, OPERATION, RUNNING, SUCCESS, Operation, Operations, render
+from chassis.errors import BadRequest, Conflict, NotFound
+from chassis.operations import CANCELLED, FAILURE, LOCK, RUNNING, SUCCESS, Operation, render
 from chassis.saga import Context, Saga, Step
 from chassis.sagas import Sagas
-from chassis.store import Change, Kind, Store
-from chassis.testing import virtual
+from chassis.store import Change, Store
 from chassis.testing.memory import MemoryLog
-
-C1 = ("instance", "default", "c1")
-
-
-class Thing(msgspec.Struct, frozen=True):
-    name: str
-
-
-THING = Kind("test_thing", Thing, ("name",))
-
-
-async def wait(ctx: Context) -> None:
-    await asyncio.sleep(ctx.args.get("seconds", 0))
-
-
-async def fail(ctx: Context) -> None:
-    raise Internal("Failed to run it")
-
-
-def tell(ctx: Context, change: Change) -> None:
-    change.put(THING, Thing(ctx.args.get("name", "t")), expect=None)
-
-
-START = Saga("instance.start", [Step("wait", wait)], description="Starting instance", finish=tell)
-SLOW = Saga("instance.copy", [Step("wait", wait, interruptible=True)], may_cancel=True)
-BROKEN = Saga("instance.stop", [Step("wait", wait), Step("fail", fail)], abandon=tell)
-
-
-class Service:
-    """One service on a log, started."""
-
-    def __init__(self, log: MemoryLog | None = None, member: str = "none") -> None:
-        self.log = log or MemoryLog()
-        self.store = Store(self.log, "instances")
-        self.things = self.store.mirror(THING)
-        self.sagas = Sagas(self.store, "instances", [START, SLOW, BROKEN], member=member)
-        self.operations: Operations = self.sagas.operations
-
-    async def __aenter__(self) -> Service:
-        await self.store.start()
-        await self.sagas.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.sagas.stop()
-        await self.store.stop()
-
-    def events(self) -> list[dict[str, Any]]:
-        return [json.loads(m.data) for m in self.log.history if m.subject.startswith("event.")]
-
-
-def play(story: Coroutine[Any, Any, None]) -> None:
-    virtual.run(story)
+from tests.unit.chassis.operating import BROKEN, C1, SLOW, START, THING, Service, Thing, play
 
 
 def test_an_operation_is_rendered_as_lxd_does() -> None:
@@ -244,92 +186,6 @@ def test_what_cannot_be_cancelled_says_so() -> None:
     play(story())
 
 
-def test_a_websocket_operation_has_secrets_and_an_end() -> None:
-    async def story() -> None:
-        async with Service() as service:
-            operations = service.operations
-            accepted = await operations.open_socket(
-                description="Executing command", metadata={"command": ["true"]}, fds=("0", "control")
-            )
-            told = json.loads(accepted.operation)
-            assert told["class"] == "websocket"
-            secrets = told["metadata"]["fds"]
-            assert sorted(secrets) == ["0", "control"]
-            await operations.end(accepted.id, metadata={"return": 0})
-            await operations.end(accepted.id, err="too late")
-            ended = operations.one(accepted.id).value
-            assert ended.status_code == SUCCESS
-            assert (ended.metadata or {})["return"] == 0
-
-    play(story())
-
-
-def test_a_websocket_operation_ends_when_its_service_starts_anew() -> None:
-    async def story() -> None:
-        async with Service() as service:
-            accepted = await service.operations.open_socket(description="Executing command")
-            token = await service.operations.open_token(description="Token", metadata={"secret": "s"})
-            other = Operation(id="o", kind="websocket", owner="storage", created_at="", updated_at="")
-            await service.store.commit(Change().put(OPERATION, other, expect=0))
-        async with Service(service.log) as again:
-            ended = again.operations.one(accepted.id).value
-            assert (ended.status_code, bool(ended.err)) == (FAILURE, True)
-            assert not again.operations.one("o").value.final
-            assert not again.operations.one(token.id).value.final
-            await again.sagas.cancel(token.id)
-            assert again.operations.one(token.id).value.status_code == CANCELLED
-
-    play(story())
-
-
-def test_cancel_of_a_websocket_operation_tells_its_owner() -> None:
-    async def story() -> None:
-        async with Service() as service:
-            told: list[str] = []
-
-            async def note() -> None:
-                told.append("cancelled")
-
-            accepted = await service.operations.open_socket(description="Console", on_cancel=note)
-            await service.sagas.cancel(accepted.id)
-            assert told == ["cancelled"]
-            assert service.operations.one(accepted.id).value.status_code == CANCELLED
-
-    play(story())
-
-
-def test_an_operation_runs_where_its_row_says() -> None:
-    async def story() -> None:
-        log = MemoryLog()
-        async with Service(log, member="one") as one, Service(log, member="two") as two:
-            accepted = await one.sagas.accept(START, {"seconds": 1})
-            await asyncio.sleep(0.5)
-            assert (one.sagas.running, two.sagas.running) == (1, 0)
-            ended = await two.operations.wait(accepted.id)
-            assert (ended.status_code, ended.location) == (SUCCESS, "one")
-
-    play(story())
-
-
-def test_a_stopping_service_takes_nothing_and_leaves_its_work_to_the_next() -> None:
-    async def story() -> None:
-        service = Service()
-        async with service:
-            accepted = await service.sagas.accept(SLOW, {"seconds": 60})
-            await asyncio.sleep(1)
-            await service.sagas.stop(grace=2)
-            assert service.sagas.running == 0
-            with pytest.raises(Unavailable):
-                await service.sagas.accept(START, {})
-            with pytest.raises(Unavailable):
-                await service.sagas.cancel(accepted.id)
-        assert not service.operations.one(accepted.id).value.final
-        async with Service(service.log) as again:
-            assert (await again.operations.wait(accepted.id)).status_code == SUCCESS
-
-    play(story())
-
-
 def test_metadata_changed_on_purpose_is_told_and_kept() -> None:
     async def update(ctx: Context) -> None:
         ctx.progress({"download_progress": "10%"})
@@ -355,59 +211,6 @@ def test_metadata_changed_on_purpose_is_told_and_kept() -> None:
         await store.stop()
 
     play(story())
-
-
-def test_another_part_that_is_away_is_waited_for() -> None:
-    tries: list[float] = []
-
-    async def ask(ctx: Context) -> None:
-        tries.append(asyncio.get_running_loop().time())
-        if len(tries) < 4:
-            raise Unavailable("storage is away")
-
-    saga = Saga("instance.create", [Step("ask", ask)], patience=10)
-    impatient = Saga("instance.move", [Step("ask", fail_for_ever)], patience=3)
-
-    async def story() -> None:
-        store = Store(MemoryLog(), "instances")
-        sagas = Sagas(store, "instances", [saga, impatient])
-        await store.start()
-        await sagas.start()
-        accepted = await sagas.accept(saga, {})
-        assert (await sagas.operations.wait(accepted.id)).status_code == SUCCESS
-        accepted = await sagas.accept(impatient, {})
-        ended = await sagas.operations.wait(accepted.id)
-        assert (ended.status_code, ended.err) == (FAILURE, "storage is away")
-        await sagas.stop()
-        await store.stop()
-
-    play(story())
-
-
-def test_who_a_saga_asks_must_have_seen_what_its_client_had() -> None:
-    seen: list[int] = []
-
-    async def ask(_ctx: Context) -> None:
-        seen.append(calls.current().revision)
-
-    saga = Saga("instance.create", [Step("ask", ask)])
-
-    async def story() -> None:
-        store = Store(MemoryLog(), "instances")
-        sagas = Sagas(store, "instances", [saga])
-        await store.start()
-        await sagas.start()
-        accepted = await sagas.accept(saga, {})
-        await sagas.operations.wait(accepted.id)
-        assert seen == [accepted.revision]
-        await sagas.stop()
-        await store.stop()
-
-    play(story())
-
-
-async def fail_for_ever(ctx: Context) -> None:
-    raise Unavailable("storage is away")
 
 
 def test_an_operation_names_who_asked() -> None:

@@ -1,115 +1,20 @@
 """The service on a log in memory, with a host, storage, network and images that are made up: what follows from what."""
 
-# long: one world serves all of these tests, and what a reader compares stands together.
-
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from chassis.calls import ITSELF, Call
-from chassis.errors import BadRequest, Conflict, Forbidden, Internal, NotFound, PreconditionFailed
-from chassis.sagas import Sagas
-from chassis.sockets import Sockets
-from chassis.store import Change, Store
+from chassis.errors import BadRequest, Conflict, Internal, NotFound, PreconditionFailed
 from chassis.testing.memory import MemoryLog
-from gen.nubibus.instances.v1 import instance_pb2, power_pb2, profile_pb2
-from gen.nubibus.rest.v1 import rest_pb2
-from rows.instance import INSTANCE
-from rows.profile import PROFILE, Profile
-from services.instances.boot import Boot
-from services.instances.exits import Exits
+from gen.nubibus.instances.v1 import instance_pb2, power_pb2
 from services.instances.host.spec import Exit, Key
-from services.instances.parts import Parts
-from services.instances.profile import Profiles
-from services.instances.references import References
-from services.instances.sagas import SAGAS
-from services.instances.servicer import InstanceServicer
 from tests.sagas.instances.world import InstanceWorld, instance
-
-CALL = Call(caller=ITSELF)
-ROOT = {"root": {"type": "disk", "path": "/", "pool": "p"}}
-
-
-class Service:
-    """One life of the service over a world that stays."""
-
-    def __init__(self, log: MemoryLog, world: InstanceWorld) -> None:
-        self.log = log
-        self.store = Store(log.connect(), "instances")
-        self.parts: Parts = world.parts(self.store)
-        self.parts.sagas = Sagas(self.store, "instances", SAGAS, parts=self.parts)
-        self.exits = Exits(self.parts)
-        self.boot = Boot(self.parts, self.exits)
-        self.instances = InstanceServicer(self.parts, Sockets())
-        self.profiles = Profiles(self.parts)
-        self.world = world
-
-    async def start(self) -> None:
-        await self.store.start()
-        await self.boot.converge()
-        await self.parts.sagas.start()
-
-    async def stop(self) -> None:
-        await self.exits.close()
-        await self.parts.sagas.stop()
-        await self.store.stop()
-
-    def row(self, name: str = "c1") -> Any:
-        found = self.store.mirror(INSTANCE).get("default", name)
-        return found.value if found else None
-
-    async def done(self, answer: rest_pb2.Answer) -> str:
-        """The error of an accepted operation, once it has ended."""
-        return (await self.parts.sagas.operations.wait(answer.accepted.id, 10)).err
-
-    async def act(self, name: str, action: str, **fields: Any) -> str:
-        return await self.done(await self.put_state(name, action, **fields))
-
-    async def put_state(self, name: str, action: str, **fields: Any) -> rest_pb2.Answer:
-        body = json.dumps({"action": action, **fields}).encode()
-        return await self.instances.PutState(instance_pb2.PutInstanceRequest(name=name, body=body), CALL)
-
-    async def create(self, name: str, **fields: Any) -> str:
-        body = {"name": name, "source": {"type": "none"}, "devices": ROOT, "profiles": [], **fields}
-
-        async def frames() -> AsyncIterator[instance_pb2.CreateInstanceFrame]:
-            yield instance_pb2.CreateInstanceFrame(request=instance_pb2.CreateInstanceRequest())
-            yield instance_pb2.CreateInstanceFrame(data=json.dumps(body).encode())
-
-        return await self.done(await self.instances.Create(frames(), CALL))
-
-    async def patch(self, name: str, **fields: Any) -> None:
-        if_match = fields.pop("if_match", "")
-        body = json.dumps(fields).encode()
-        request = instance_pb2.PutInstanceRequest(name=name, body=body, if_match=if_match)
-        await self.instances.Patch(request, CALL)
-
-    def told(self) -> list[str]:
-        """The lifecycle events so far."""
-        events = (
-            json.loads(stored.data) for stored in self.log.history if stored.subject.startswith("event.lifecycle")
-        )
-        return [event["metadata"]["action"] for event in events]
-
-    async def until(self, claim: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
-            while not claim():
-                await asyncio.sleep(0.005)
-
-
-@pytest.fixture
-async def service(tmp_path: Path) -> AsyncIterator[Service]:
-    made = Service(MemoryLog(), InstanceWorld(tmp_path, {}))
-    await made.start()
-    await made.world.given(made.store)
-    yield made
-    await made.stop()
+from tests.unit.instances.service import CALL, ROOT, Service
 
 
 async def test_a_life(service: Service) -> None:
@@ -253,90 +158,6 @@ async def test_renaming(service: Service) -> None:
     assert await service.done(answer) == ""
     assert service.row() is None
     assert service.row("c3").config["volatile.apply_template"] == "rename"
-
-
-# Profiles.
-
-
-async def put_profile(service: Service, name: str, **fields: Any) -> None:
-    await service.profiles.Put(profile_pb2.PutProfileRequest(name=name, body=json.dumps(fields).encode()), CALL)
-
-
-async def test_a_profile_reaches_the_running_instances_that_use_it(service: Service) -> None:
-    await service.profiles.Create(profile_pb2.CreateProfileRequest(body=b'{"name":"p1"}'), CALL)
-    await service.create("c1", profiles=["p1"])
-    await service.act("c1", "start")
-    await put_profile(
-        service, "p1", config={"limits.processes": "5"}, devices={"eth0": {"type": "nic", "nictype": "p2p"}}
-    )
-    assert service.world.host.limits[Key("default", "c1")] == {"limits.processes": "5"}
-    assert list(service.world.nics.links.values()) == [("c1", "eth0")]
-    await put_profile(service, "p1")
-    assert not service.world.nics.links
-    assert "volatile.eth0.host_name" not in service.row().config
-    updates = [action for action in service.told() if action.endswith("-updated")]
-    assert updates == ["instance-updated", "profile-updated"] * 2
-
-
-async def test_profiles_are_guarded(service: Service) -> None:
-    await service.profiles.Create(profile_pb2.CreateProfileRequest(body=b'{"name":"p1"}'), CALL)
-    await service.create("c1", profiles=["p1"])
-    with pytest.raises(Internal, match="Profile is currently in use"):
-        await service.profiles.Delete(profile_pb2.ProfileRequest(name="p1"), CALL)
-    with pytest.raises(Internal, match="The profile already exists"):
-        await service.profiles.Create(profile_pb2.CreateProfileRequest(body=b'{"name":"p1"}'), CALL)
-    with pytest.raises(Forbidden):
-        await service.profiles.Delete(profile_pb2.ProfileRequest(name="default"), CALL)
-    with pytest.raises(Internal, match="Unknown configuration key: foo"):
-        await put_profile(service, "p1", config={"foo": "1"})
-    renamed = profile_pb2.PutProfileRequest(name="p1", body=b'{"name":"p2"}')
-    await service.profiles.Rename(renamed, CALL)
-    assert service.row().profiles == ("p2",)
-    shown = json.loads((await service.profiles.Get(profile_pb2.ProfileRequest(name="p2"), CALL)).json)
-    assert shown["used_by"] == ["/1.0/instances/c1"]
-
-
-async def test_a_profile_with_the_root_disk_in_use_keeps_it(service: Service) -> None:
-    body = json.dumps({"name": "p1", "devices": ROOT}).encode()
-    await service.profiles.Create(profile_pb2.CreateProfileRequest(body=body), CALL)
-    await service.create("c1", profiles=["p1"], devices={})
-    with pytest.raises(Internal, match="At least one instance relies on this profile's root disk device"):
-        await put_profile(service, "p1")
-
-
-async def test_the_ids_follow_a_profile_at_the_next_start(service: Service) -> None:
-    body = b'{"name":"p1","config":{"security.privileged":"true"}}'
-    await service.profiles.Create(profile_pb2.CreateProfileRequest(body=body), CALL)
-    await service.create("c1", profiles=["p1"])
-    await service.act("c1", "start")
-    assert service.world.host.specs[Key("default", "c1")].idmap is None
-    assert service.row().config["volatile.idmap.current"] == "[]"
-    await put_profile(service, "p1", config={"security.idmap.isolated": "true"})
-    await service.act("c1", "restart", force=True)
-    isolated = service.world.host.specs[Key("default", "c1")].idmap
-    assert isolated is not None
-    assert service.row().config["volatile.idmap.base"] == str(isolated.base)
-    await service.act("c1", "restart", force=True)
-    assert service.world.host.specs[Key("default", "c1")].idmap == isolated, "it keeps the range that it has"
-
-
-async def test_what_uses_a_pool_or_a_network(service: Service) -> None:
-    await service.create("c1", devices={**ROOT, "eth0": {"type": "nic", "network": "br0"}})
-    change = Change().put(
-        PROFILE, Profile(project="default", name="n", devices={"x": {"type": "nic", "network": "br0"}}), expect=0
-    )
-    await service.store.commit(change)
-
-    async def users(kind: str, name: str) -> list[str]:
-        found = await References(service.parts).Find(rest_pb2.UsedByRequest(kind=kind, name=name), CALL)
-        return list(found.urls)
-
-    assert await users("network", "br0") == ["/1.0/instances/c1", "/1.0/profiles/n"]
-    assert await users("storage-pool", "p") == ["/1.0/instances/c1"]
-    assert await users("network", "br1") == []
-
-
-# The host comes up and goes down.
 
 
 @pytest.mark.extension("container_stop_priority")
