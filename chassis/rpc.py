@@ -4,9 +4,9 @@ module that decides it.
     answer = await rpc.call("nubibus.storage.v1.Volumes", "Ensure", request, timeout=30)
     async for chunk in rpc.stream("nubibus.images.v1.Images", "Fetch", request): ...
 
-Services of `nubibus.rest.v1` (Sockets, References, Operations) are answered by every part, so `part=` names
-which one is meant. The context of the call that is being served (caller, deadline, newest revision, trace)
-goes along by itself; see chassis/calls.py.
+Services of `nubibus.rest.v1` (Sockets, Operations) are answered by every part, so `part=` names which one
+is meant. The context of the call that is being served (caller, deadline, newest revision, trace) goes along
+by itself; see chassis/calls.py.
 
 A servicer is any object with `service = "nubibus.instances.v1.Instances"` and a method for each of the
 contract's: `async def Get(self, request, call) -> Document`; a server-streaming method is an async generator;

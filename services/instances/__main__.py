@@ -20,7 +20,6 @@ from services.instances.neighbours import Images, Nics, Volumes
 from services.instances.parts import Parts
 from services.instances.profile import DefaultProfiles, Profiles
 from services.instances.projects import Projects
-from services.instances.references import References
 from services.instances.roster import Roster
 from services.instances.sagas import SAGAS
 from services.instances.servicer import InstanceServicer
@@ -52,7 +51,7 @@ async def wire(part: Part) -> None:
     boot.tell = Troubles("Failed to autostart instance", "low", part.member).tell
     watchers.append(exits)
     instances = InstanceServicer(parts, sockets)
-    part.serve(instances, Profiles(parts), References(parts), Cancellation(parts.sagas.cancel), boot, sockets)
+    part.serve(instances, Profiles(parts), Cancellation(parts.sagas.cancel), boot, sockets)
     part.need("cgroups", layout.lacks)
     for hook in (host.open, default_profiles.ensure, boot.converge, parts.sagas.start):
         part.before_ready(hook)

@@ -18,7 +18,7 @@ from services.network.host import Host
 from services.network.keeper import Keeper
 from services.network.network import Networks
 from services.network.nic import Nics
-from services.network.references import Power, References
+from services.network.power import Power
 from services.network.usage import Usage
 from services.network.zone import NetworkZones, Served
 from services.network.zone_record import ZoneRecords
@@ -45,7 +45,7 @@ async def wire(part: Part) -> None:
     shared = (part.store, usage, keeper, part.member)
     part.serve(Networks(*shared), Acls(*shared), Forwards(*shared))
     part.serve(NetworkZones(part.store, usage, part.member), ZoneRecords(part.store, usage, part.member))
-    part.serve(Nics(usage, keeper), References(usage), Power(keeper))
+    part.serve(Nics(usage, keeper), Power(keeper))
     part.keep(keeper.networks.run, "networks")
     part.keep(keeper.hosts.run, "DHCP hosts")
     part.keep(listening.run, "DNS server")

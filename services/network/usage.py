@@ -164,12 +164,8 @@ class Usage:
             if self.project_of(row.value.project) == project:
                 yield from (nic for nic in self.nics_of(row.value) if hangs_on(nic.config, network))
 
-    def used_by(self, project: str, name: str) -> list[str]:
-        """URLs in LXD's order: networks, profiles, instances."""
-        return [url_ for url_, _ in self.users(project, name)]
-
     def users(self, project: str, name: str) -> list[tuple[str, str]]:
-        """(URL, project) of each user."""
+        """(URL, project) of each user, in LXD's order: networks, profiles, instances."""
         return self.users_by_network(project).get(name, [])
 
     def users_by_network(self, project: str) -> dict[str, list[tuple[str, str]]]:

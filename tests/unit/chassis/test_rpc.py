@@ -17,23 +17,24 @@ from chassis import calls, errors, natsd, rpc
 from chassis.bus import Bus
 from chassis.calls import Call, Caller
 from gen.nubibus.rest.v1 import rest_pb2
+from gen.nubibus.storage.v1 import pool_pb2
 
-REFERENCES = "nubibus.rest.v1.References"
+POOLS = "nubibus.storage.v1.Pools"
 SOCKETS = "nubibus.rest.v1.Sockets"
 
 
-class References:
+class Pools:
     """Answers, fails or takes its time, as the request's name says."""
 
-    service: ClassVar[str] = REFERENCES
+    service: ClassVar[str] = POOLS
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
 
-    async def Find(self, request: rest_pb2.UsedByRequest, call: Call) -> rest_pb2.UsedBy:
+    async def Describe(self, request: pool_pb2.PoolRequest, call: Call) -> pool_pb2.PoolDescription:
         self.calls.append(call)
         if request.name == "missing":
-            raise errors.NotFound("Network not found")
+            raise errors.NotFound("Storage pool not found")
         if request.name == "busy":
             raise errors.Unavailable("later")
         if request.name == "broken":
@@ -45,8 +46,8 @@ class References:
         if request.name == "writes":
             calls.current().saw(77)
         if request.name == "big":
-            return rest_pb2.UsedBy(urls=["x" * 1024 * 1024] * 9)
-        return rest_pb2.UsedBy(urls=[request.kind, request.project, request.name])
+            return pool_pb2.PoolDescription(config={"source": "x" * 9 * 1024 * 1024})
+        return pool_pb2.PoolDescription(name=request.name, config={"target": request.target})
 
 
 class Sockets:
@@ -64,18 +65,16 @@ class Sockets:
 class World:
     """A NATS server, a part named storage, and a client."""
 
-    def __init__(
-        self, directory: Path, bus: Bus, client: rpc.Rpc, server: rpc.RpcServer, references: References
-    ) -> None:
+    def __init__(self, directory: Path, bus: Bus, client: rpc.Rpc, server: rpc.RpcServer, pools: Pools) -> None:
         self.directory = directory
         self.bus = bus
         self.client = client
         self.server = server
-        self.references = references
+        self.pools = pools
 
-    async def find(self, name: str, **more: Any) -> rest_pb2.UsedBy:
-        request = rest_pb2.UsedByRequest(kind="network", project="default", name=name)
-        found: rest_pb2.UsedBy = await self.client.call(REFERENCES, "Find", request, part="storage", **more)
+    async def describe(self, name: str, **more: Any) -> pool_pb2.PoolDescription:
+        request = pool_pb2.PoolRequest(name=name, target="here")
+        found: pool_pb2.PoolDescription = await self.client.call(POOLS, "Describe", request, **more)
         return found
 
 
@@ -92,11 +91,11 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     client = rpc.Rpc(bus, tmp_path)
     await client.open()
     answering = rpc.RpcServer(bus, "storage", tmp_path, reached=_reached)
-    references = References()
-    answering.add(references)
+    pools = Pools()
+    answering.add(pools)
     answering.add(Sockets())
     await answering.open()
-    yield World(tmp_path, bus, client, answering, references)
+    yield World(tmp_path, bus, client, answering, pools)
     await answering.drain(1)
     await client.close()
     await bus.close()
@@ -105,15 +104,16 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 async def test_unary_answers(world: World) -> None:
-    assert list((await world.find("lxdbr0")).urls) == ["network", "default", "lxdbr0"]
-    assert list((await world.find("lxdbr0", member="none")).urls)[2] == "lxdbr0"
-    assert world.server.counters.methods["References.Find"].requests == 2
+    described = pool_pb2.PoolDescription(name="p1", config={"target": "here"})
+    assert await world.describe("p1") == described
+    assert await world.describe("p1", member="none") == described
+    assert world.server.counters.methods["Pools.Describe"].requests == 2
 
 
 @pytest.mark.parametrize(
     ("name", "fault", "text"),
     [
-        ("missing", errors.NotFound, "Network not found"),
+        ("missing", errors.NotFound, "Storage pool not found"),
         ("busy", errors.Unavailable, "later"),
         ("broken", errors.Internal, "ZeroDivisionError: one by nought"),
         ("big", errors.Internal, "The answer is larger than the bus carries"),
@@ -121,7 +121,7 @@ async def test_unary_answers(world: World) -> None:
 )
 async def test_faults_cross_the_wire(world: World, name: str, fault: type[errors.Fault], text: str) -> None:
     with pytest.raises(fault) as caught:
-        await world.find(name)
+        await world.describe(name)
     assert type(caught.value) is fault
     assert caught.value.text == text
 
@@ -129,8 +129,8 @@ async def test_faults_cross_the_wire(world: World, name: str, fault: type[errors
 async def test_the_context_travels(world: World) -> None:
     caller = Caller(protocol="tls", username="abc", address="10.0.0.1:99", trusted=True, projects=("blue",))
     context = Call(caller=caller, revision=5, traceparent="00-aa-bb-01")
-    await world.find("writes", context=context, timeout=7)
-    seen = world.references.calls[-1]
+    await world.describe("writes", context=context, timeout=7)
+    seen = world.pools.calls[-1]
     assert seen.caller == caller
     assert seen.traceparent == "00-aa-bb-01"
     assert seen.remaining(100) <= 7
@@ -140,15 +140,15 @@ async def test_the_context_travels(world: World) -> None:
 async def test_nobody_there_is_told_at_once(world: World) -> None:
     started = asyncio.get_running_loop().time()
     with pytest.raises(errors.Unavailable, match="The network service is not available"):
-        await world.client.call(REFERENCES, "Find", rest_pb2.UsedByRequest(), part="network", timeout=20)
+        await world.client.call(POOLS, "Describe", pool_pb2.PoolRequest(), part="network", timeout=20)
     with pytest.raises(errors.Unavailable):
-        await world.find("x", member="elsewhere")
+        await world.describe("x", member="elsewhere")
     assert asyncio.get_running_loop().time() - started < 10  # half of what the first would have waited
 
 
 async def test_time_runs_out(world: World) -> None:
     with pytest.raises(errors.Unavailable, match=r"within 0\.2s"):
-        await world.find("slow", timeout=0.2)
+        await world.describe("slow", timeout=0.2)
 
 
 async def test_a_long_call_gives_signs_of_life_and_a_silent_one_is_given_up(
@@ -156,10 +156,10 @@ async def test_a_long_call_gives_signs_of_life_and_a_silent_one_is_given_up(
 ) -> None:
     monkeypatch.setattr("chassis.rpc_nats.PULSE", 0.1)
     monkeypatch.setattr("chassis.rpc_nats.PATIENCE", 2.0)
-    assert list((await world.find("slow", timeout=20)).urls)[2] == "slow"
+    assert (await world.describe("slow", timeout=20)).name == "slow"
     monkeypatch.setattr("chassis.rpc_nats.NatsServer._start_pulse", lambda *_: None)
     with pytest.raises(errors.Unavailable, match="stopped answering"):
-        await world.find("never", timeout=20)
+        await world.describe("never", timeout=20)
 
 
 async def test_what_reads_is_asked_again_when_a_replica_dies_with_it(
@@ -168,21 +168,21 @@ async def test_what_reads_is_asked_again_when_a_replica_dies_with_it(
     """The first who has the call never answers, the second does."""
     monkeypatch.setattr("chassis.rpc_nats.PATIENCE", 0.8)
     monkeypatch.setattr("chassis.rpc_nats.NatsServer._start_pulse", lambda *_: None)
-    dead, find = asyncio.Event(), References.Find
+    dead, describe = asyncio.Event(), Pools.Describe
 
-    async def die_once(self: References, request: rest_pb2.UsedByRequest, call: Call) -> rest_pb2.UsedBy:
+    async def die_once(self: Pools, request: pool_pb2.PoolRequest, call: Call) -> pool_pb2.PoolDescription:
         if request.name == "x" and not dead.is_set():
             dead.set()
             await asyncio.Event().wait()
-        return await find(self, request, call)
+        return await describe(self, request, call)
 
     handlers = world.server.unary.handlers
-    deadly = (handlers["References.Find"][0], functools.partial(die_once, world.references))
-    monkeypatch.setitem(handlers, "References.Find", deadly)
+    deadly = (handlers["Pools.Describe"][0], functools.partial(die_once, world.pools))
+    monkeypatch.setitem(handlers, "Pools.Describe", deadly)
     with pytest.raises(errors.Unavailable, match="stopped answering"):
-        await world.find("x", timeout=20)
+        await world.describe("x", timeout=20)
     dead.clear()
-    assert list((await world.find("x", timeout=20, reads=True)).urls)[2] == "x"
+    assert (await world.describe("x", timeout=20, reads=True)).name == "x"
 
 
 async def test_streams(world: World) -> None:

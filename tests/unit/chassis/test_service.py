@@ -24,22 +24,24 @@ from chassis.service import Part, Settings
 from chassis.testing.nats import NatsServer
 from gen.nubibus.rest.v1 import rest_pb2
 
-REFERENCES = "nubibus.rest.v1.References"
+OPERATIONS = "nubibus.rest.v1.Operations"
 SOCKETS = "nubibus.rest.v1.Sockets"
 
 
-class References:
-    service: ClassVar[str] = REFERENCES
+class Operations:
+    service: ClassVar[str] = OPERATIONS
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
         self.go_on = asyncio.Event()
+        self.cancelled: list[str] = []
 
-    async def Find(self, request: rest_pb2.UsedByRequest, call: Call) -> rest_pb2.UsedBy:
+    async def Cancel(self, request: rest_pb2.CancelRequest, call: Call) -> rest_pb2.Empty:
         self.asked.set()
-        if request.name == "wait":
+        if request.id == "wait":
             await self.go_on.wait()
-        return rest_pb2.UsedBy(urls=[request.name])
+        self.cancelled.append(request.id)
+        return rest_pb2.Empty()
 
 
 class Sockets:
@@ -93,7 +95,8 @@ async def test_life(nats: NatsServer) -> None:
         order.append("work")
         await asyncio.Event().wait()
 
-    part.serve(References())
+    operations = Operations()
+    part.serve(operations)
     part.before_ready(lambda: note("first"))
     part.before_ready(lambda: note("second"))
     part.at_end(lambda: note("last"))
@@ -108,9 +111,10 @@ async def test_life(nats: NatsServer) -> None:
         "metadata": {"member": "none", "address": "", "pid": part._identity("ping")["metadata"]["pid"]},
     }
     info = await asked(part, f"$SRV.INFO.storage.{part.id}")
-    assert info["endpoints"][0]["subject"] == "rpc.storage.References.Find"
-    request = rest_pb2.UsedByRequest(name="x")
-    assert list((await part.calls.call(REFERENCES, "Find", request, part="storage")).urls) == ["x"]
+    assert info["endpoints"][0]["subject"] == "rpc.storage.Operations.Cancel"
+    request = rest_pb2.CancelRequest(id="x")
+    assert await part.calls.call(OPERATIONS, "Cancel", request, part="storage") == rest_pb2.Empty()
+    assert operations.cancelled == ["x"]
     stats = await asked(part, "$SRV.STATS.storage")
     assert stats["endpoints"][0]["num_requests"] == 1
     await ended(part, running)
@@ -119,7 +123,7 @@ async def test_life(nats: NatsServer) -> None:
 
 async def answers(client: rpc.Rpc) -> bool:
     try:
-        await client.call(REFERENCES, "Find", rest_pb2.UsedByRequest(), part="storage", timeout=5)
+        await client.call(OPERATIONS, "Cancel", rest_pb2.CancelRequest(), part="storage", timeout=5)
     except errors.Unavailable:
         return False
     return True
@@ -127,21 +131,22 @@ async def answers(client: rpc.Rpc) -> bool:
 
 async def test_what_runs_may_finish(nats: NatsServer) -> None:
     part = await service.build("storage", Settings(nats.directory))
-    references = References()
-    part.serve(references)
+    operations = Operations()
+    part.serve(operations)
     running = await started(part)
     bus = await nats.connect("client")
     client = rpc.Rpc(bus, nats.directory)
     await client.open()
-    request = rest_pb2.UsedByRequest(name="wait")
-    call = asyncio.create_task(client.call(REFERENCES, "Find", request, part="storage"))
-    await references.asked.wait()
+    request = rest_pb2.CancelRequest(id="wait")
+    call = asyncio.create_task(client.call(OPERATIONS, "Cancel", request, part="storage"))
+    await operations.asked.wait()
     part.stop()
     async with asyncio.timeout(20):
         while await answers(client):
             pass
-    references.go_on.set()
-    assert list((await call).urls) == ["wait"]
+    operations.go_on.set()
+    assert await call == rest_pb2.Empty()
+    assert operations.cancelled[-1] == "wait"
     await client.close()
     await ended(part, running)
 
@@ -194,14 +199,16 @@ async def test_streams_between_machines(nats: NatsServer, tmp_path: Path, monkey
     monkeypatch.setenv("NUBIBUS_TLS", str(tmp_path / "tls"))
     (tmp_path / "two").mkdir()
     part = await service.build("storage", Settings(tmp_path / "two", member="two", listen="127.0.0.1:0"))
-    part.serve(Sockets(), References())
+    operations = Operations()
+    part.serve(Sockets(), operations)
     running = await started(part)
     bus = await nats.connect("one")
     client = rpc.Rpc(bus, tmp_path / "one", "one")
     await client.open()
     assert await echo(client) == [b"a"]
-    request = rest_pb2.UsedByRequest(name="x")
-    assert list((await client.call(REFERENCES, "Find", request, part="storage", member="two")).urls) == ["x"]
+    request = rest_pb2.CancelRequest(id="x")
+    assert await client.call(OPERATIONS, "Cancel", request, part="storage", member="two") == rest_pb2.Empty()
+    assert operations.cancelled == ["x"]
     identity(tmp_path / "other")  # somebody else's authority
     monkeypatch.setenv("NUBIBUS_TLS", str(tmp_path / "other"))
     stranger = rpc.Rpc(bus, tmp_path / "one", "one")

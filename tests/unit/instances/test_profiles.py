@@ -1,4 +1,4 @@
-"""Profiles: whom a change reaches, what it must not break, and who uses what."""
+"""Profiles: whom a change reaches, and what it must not break."""
 
 from __future__ import annotations
 
@@ -8,12 +8,8 @@ from typing import Any
 import pytest
 
 from chassis.errors import Forbidden, Internal
-from chassis.store import Change
 from gen.nubibus.instances.v1 import profile_pb2
-from gen.nubibus.rest.v1 import rest_pb2
-from rows.profile import PROFILE, Profile
 from services.instances.host.spec import Key
-from services.instances.references import References
 from tests.unit.instances.service import CALL, ROOT, Service
 
 
@@ -77,19 +73,3 @@ async def test_the_ids_follow_a_profile_at_the_next_start(service: Service) -> N
     assert service.row().config["volatile.idmap.base"] == str(isolated.base)
     await service.act("c1", "restart", force=True)
     assert service.world.host.specs[Key("default", "c1")].idmap == isolated, "it keeps the range that it has"
-
-
-async def test_what_uses_a_pool_or_a_network(service: Service) -> None:
-    await service.create("c1", devices={**ROOT, "eth0": {"type": "nic", "network": "br0"}})
-    change = Change().put(
-        PROFILE, Profile(project="default", name="n", devices={"x": {"type": "nic", "network": "br0"}}), expect=0
-    )
-    await service.store.commit(change)
-
-    async def users(kind: str, name: str) -> list[str]:
-        found = await References(service.parts).Find(rest_pb2.UsedByRequest(kind=kind, name=name), CALL)
-        return list(found.urls)
-
-    assert await users("network", "br0") == ["/1.0/instances/c1", "/1.0/profiles/n"]
-    assert await users("storage-pool", "p") == ["/1.0/instances/c1"]
-    assert await users("network", "br1") == []

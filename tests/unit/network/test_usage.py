@@ -74,12 +74,12 @@ async def test_users_are_networks_profiles_and_instances_with_what_profiles_give
     await world.put(instance("masked", profiles=("p",), devices={"eth0": {"type": "none"}}))
     by_parent = {"eth0": {"type": "nic", "nictype": "bridged", "parent": "nb0"}}
     await world.put(instance("by-parent", devices=by_parent))
-    assert world.usage.used_by("default", "nb0") == [
-        "/1.0/networks/mv",
-        "/1.0/profiles/p",
-        "/1.0/instances/by-parent",
-        "/1.0/instances/by-profile",
-        "/1.0/instances/own",
+    assert world.usage.users("default", "nb0") == [
+        ("/1.0/networks/mv", "default"),
+        ("/1.0/profiles/p", "default"),
+        ("/1.0/instances/by-parent", "default"),
+        ("/1.0/instances/by-profile", "default"),
+        ("/1.0/instances/own", "default"),
     ]
 
 
@@ -87,8 +87,8 @@ async def test_another_project_uses_the_default_ones_networks_unless_it_has_its_
     await world.put(Project(name="shares", config={"features.profiles": "true"}))
     await world.put(Project(name="alone", config={"features.networks": "true"}))
     await world.put(instance("a", "shares", devices={"eth0": NIC}), instance("b", "alone", devices={"eth0": NIC}))
-    assert world.usage.used_by("default", "nb0") == ["/1.0/instances/a?project=shares"]
-    assert world.usage.used_by("alone", "nb0") == ["/1.0/instances/b?project=alone"]
+    assert world.usage.users("default", "nb0") == [("/1.0/instances/a?project=shares", "shares")]
+    assert world.usage.users("alone", "nb0") == [("/1.0/instances/b?project=alone", "alone")]
 
 
 async def test_a_project_that_does_not_exist_has_no_networks(world: World) -> None:
