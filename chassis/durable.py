@@ -8,40 +8,41 @@ from __future__ import annotations
 
 import ctypes
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+@contextmanager
+def _opened(path: Path, kind: int) -> Iterator[int]:
+    """Its descriptor; `kind` is what else open(2) must heed."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | kind)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def sync_file(path: Path) -> None:
     """The content of a file."""
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
+    with _opened(path, os.O_NOFOLLOW) as file:
         os.fsync(file)
-    finally:
-        os.close(file)
 
 
 def sync_folder(path: Path) -> None:
     """The names in a folder: what was made, renamed or removed there. Nothing happens if the folder is gone itself."""
-    with suppress(FileNotFoundError):
-        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    with suppress(FileNotFoundError), _opened(path, os.O_DIRECTORY) as folder:
+        os.fsync(folder)
 
 
 def sync_tree(path: Path) -> None:
     """Everything below a folder, with everything else that waits to be written on the same file system (syncfs)."""
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with _opened(path, os.O_DIRECTORY) as folder:
         if _libc.syncfs(folder) != 0:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number), str(path))
-    finally:
-        os.close(folder)
 
 
 def rename(source: Path, target: Path) -> None:

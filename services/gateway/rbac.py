@@ -98,7 +98,6 @@ class Rbac:
         changed = asyncio.Event()
         self.configuration.watch(changed.set)
         while True:
-            changed.clear()
             service = self._current()
             following = asyncio.create_task(self._follow(service), name="RBAC") if service else None
             try:
