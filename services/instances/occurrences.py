@@ -6,8 +6,11 @@ import asyncio
 from typing import Any
 
 from chassis.events import Event, Requestor, lifecycle
+from chassis.operations import requestor_of
 from chassis.store import Change, Store
+from rows.instance import Instance
 from services.instances.names import instance_url, profile_url
+from services.instances.parts import Parts
 
 MOMENT = 0.005  # seconds
 
@@ -42,6 +45,22 @@ def of_profile(
     return lifecycle(
         action, profile_url(project, name), project=project, requestor=requestor, context=context, location=location
     )
+
+
+def asked(
+    parts: Parts, action: str, instance: Instance, context: dict[str, Any] | None = None, below: str = ""
+) -> Event:
+    """What the present caller asked for, done on this member. `below` as in `of_instance`."""
+    project, name = instance.project, instance.name
+    by, location = requestor_of(), parts.member
+    return of_instance(action, project, name, requestor=by, context=context, location=location, below=below)
+
+
+async def tell(
+    parts: Parts, action: str, instance: Instance, context: dict[str, Any] | None = None, below: str = ""
+) -> None:
+    """The same, told by itself: of what changes no row."""
+    await parts.store.commit(Change().event(asked(parts, action, instance, context, below)))
 
 
 class Telling:

@@ -12,8 +12,6 @@ import structlog
 from chassis import documents
 from chassis.calls import Call
 from chassis.errors import BadRequest, Fault
-from chassis.events import Event
-from chassis.operations import requestor_of
 from chassis.sockets import Sockets
 from chassis.store import Change
 from gen.nubibus.instances.v1 import instance_pb2
@@ -24,7 +22,7 @@ from services.instances.consoles import Screen
 from services.instances.execution import Wires
 from services.instances.host import exec as host_exec
 from services.instances.host.console import Consoles
-from services.instances.occurrences import Telling, of_instance
+from services.instances.occurrences import Telling, asked, tell
 from services.instances.parts import Parts
 from services.instances.roster import Member
 from services.instances.servicer_instances import answer_of, found
@@ -157,25 +155,10 @@ class ExecMethods:
 
     def _telling(self, member: Member, spec: host_exec.ExecSpec) -> Telling:
         """The event of a command that has begun."""
-        event = self._event("instance-exec", member, {"command": list(spec.command)})
+        event = asked(self.parts, "instance-exec", member.value, {"command": list(spec.command)})
         telling = Telling(self.parts.store, event)
         self._own(telling.run())
         return telling
-
-    async def _tell(self, action: str, member: Member, context: dict[str, Any] | None = None, below: str = "") -> None:
-        await self.parts.store.commit(Change().event(self._event(action, member, context, below)))
-
-    def _event(self, action: str, member: Member, context: dict[str, Any] | None = None, below: str = "") -> Event:
-        value = member.value
-        return of_instance(
-            action,
-            value.project,
-            value.name,
-            requestor=requestor_of(),
-            context=context,
-            location=self.parts.member,
-            below=below,
-        )
 
     def _own(self, work: Any) -> None:
         """A task for the life of an operation; at the end of the service it is cancelled (see `close`)."""
@@ -209,7 +192,7 @@ class ExecMethods:
             fds=("0", "control"),
         )
         self.sockets.register(accepted.id, accepted.row.secrets, screen.wires.attach)
-        await self._tell("instance-console", member, {"type": kind})
+        await tell(self.parts, "instance-console", member.value, {"type": kind})
         self._own(self._show(accepted.id, screen))
         return answer_of(accepted)
 
@@ -231,7 +214,7 @@ class ExecMethods:
     async def GetConsoleLog(self, request: instance_pb2.ConsoleRequest, call: Call) -> AsyncIterator[rest_pb2.Chunk]:
         member = found(self.parts, request)
         data = await asyncio.to_thread(self.consoles.read_log, member.key)
-        await self._tell("instance-console-retrieved", member)
+        await tell(self.parts, "instance-console-retrieved", member.value)
         headers = {"content-type": "application/octet-stream"}
         yield rest_pb2.Chunk(head=rest_pb2.Document(raw=True, headers=headers), data=data)
 
@@ -239,7 +222,7 @@ class ExecMethods:
         member = found(self.parts, request)
         call.act()
         await asyncio.to_thread(self.consoles.clear_log, member.key)
-        await self._tell("instance-console-reset", member)
+        await tell(self.parts, "instance-console-reset", member.value)
         return documents.empty()
 
 

@@ -14,13 +14,11 @@ from urllib.parse import quote
 from chassis import documents
 from chassis.calls import Call
 from chassis.errors import BadRequest
-from chassis.operations import requestor_of
-from chassis.store import Change
 from gen.nubibus.instances.v1 import instance_pb2
 from gen.nubibus.rest.v1 import rest_pb2
 from services.instances import hostside
 from services.instances.host.files import FileInfo, Tree
-from services.instances.occurrences import of_instance
+from services.instances.occurrences import tell
 from services.instances.parts import Parts
 from services.instances.roster import Member
 from services.instances.servicer_instances import found
@@ -40,7 +38,7 @@ class FileMethods:
         async with await self._tree(member) as tree:
             info = await tree.stat(path)
             head = rest_pb2.Document(raw=info.type != "directory", headers=_headers(info, path))
-            await self._tell_file("instance-file-retrieved", member, path)
+            await tell(self.parts, "instance-file-retrieved", member.value, {"path": path})
             async for chunk in _shown(tree, path, info, head):
                 yield chunk
 
@@ -60,7 +58,7 @@ class FileMethods:
         async with await self._tree(member) as tree:
             call.act()
             await _put(tree, path, given, frames)
-        await self._tell_file("instance-file-pushed", member, path)
+        await tell(self.parts, "instance-file-pushed", member.value, {"path": path})
         return documents.empty()
 
     async def DeleteFile(self, request: instance_pb2.FileRequest, call: Call) -> rest_pb2.Document:
@@ -71,25 +69,13 @@ class FileMethods:
                 await tree.stat(path)
             call.act()
             await tree.delete(path)
-        await self._tell_file("instance-file-deleted", member, path)
+        await tell(self.parts, "instance-file-deleted", member.value, {"path": path})
         return documents.empty()
 
     async def _tree(self, member: Member) -> Tree:
         """The files as they are now: those of the running instance, or of its mounted volume."""
         volume = await self.parts.volumes.mount(member.volume)
         return Tree.of(self.parts.host, member.key, volume, hostside.running_idmap(member))
-
-    async def _tell_file(self, action: str, member: Member, path: str) -> None:
-        value = member.value
-        event = of_instance(
-            action,
-            value.project,
-            value.name,
-            requestor=requestor_of(),
-            context={"path": path},
-            location=self.parts.member,
-        )
-        await self.parts.store.commit(Change().event(event))
 
 
 def _path(request: instance_pb2.FileRequest) -> str:

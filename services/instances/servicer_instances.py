@@ -11,7 +11,7 @@ import msgspec
 from chassis import documents, listing
 from chassis.calls import Call
 from chassis.errors import BadRequest, Conflict, Internal, NotFound, NotImplementedHere, TooLarge
-from chassis.operations import SUCCESS, Accepted, requestor_of
+from chassis.operations import SUCCESS, Accepted
 from chassis.saga import Saga
 from chassis.store import Change
 from gen.nubibus.instances.v1 import instance_pb2
@@ -20,7 +20,7 @@ from rows.instance import INSTANCE
 from services.instances import allowed, change, creation, names
 from services.instances.body import InstanceBody, MovedInstance, NewInstance, Source, given, read
 from services.instances.document import Documents, etag, with_all
-from services.instances.occurrences import of_instance
+from services.instances.occurrences import asked
 from services.instances.parts import Parts
 from services.instances.projects import DEFAULT, url
 from services.instances.roster import Member
@@ -195,10 +195,7 @@ class Instances:
         if not change.needs_host(parts, member, expanded):
             put = Change().put(INSTANCE, new, expect=member.row.revision)
             allowed.take(parts, put, new.project, allowed.held(new, expanded), allowed.UPDATE)
-            event = of_instance(
-                "instance-updated", new.project, new.name, requestor=requestor_of(), location=parts.member
-            )
-            return await parts.store.commit(put.event(event))
+            return await parts.store.commit(put.event(asked(parts, "instance-updated", new)))
         args = {"name": new.name, "plan": change.plan(member, new, expanded)}
         accepted = await self._accept(update.SAGA, args, member, waited="")
         ended = await parts.sagas.operations.wait(accepted.id)

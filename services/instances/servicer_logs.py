@@ -11,14 +11,11 @@ from pathlib import Path
 from chassis import beneath, documents
 from chassis.calls import Call
 from chassis.errors import BadRequest, NotFound
-from chassis.operations import requestor_of
-from chassis.store import Change
 from gen.nubibus.instances.v1 import instance_pb2
 from gen.nubibus.rest.v1 import rest_pb2
-from services.instances.occurrences import of_instance
+from services.instances.occurrences import tell
 from services.instances.parts import Parts
 from services.instances.projects import url
-from services.instances.roster import Member
 from services.instances.servicer_instances import found
 
 NAMES = re.compile(r"(lxc|qemu)\.(log|conf|early\.log)|(migration_|snapshot_|exec_)[^/]+")
@@ -42,7 +39,7 @@ class LogMethods:
         name = _valid(request.file)
         descriptor = _open(self.parts.host.logs(member.key), name)
         with os.fdopen(descriptor, "rb") as file:
-            await self._tell_log("instance-log-retrieved", member, name)
+            await tell(self.parts, "instance-log-retrieved", member.value, below=f"/logs/{name}")
             headers = {"content-type": "application/octet-stream", "content-disposition": f"inline;filename={name}"}
             head: rest_pb2.Document | None = rest_pb2.Document(raw=True, headers=headers)
             while (piece := await asyncio.to_thread(file.read, PIECE)) or head:
@@ -59,20 +56,8 @@ class LogMethods:
             raise NotFound("Not Found")
         call.act()
         file.unlink(missing_ok=True)
-        await self._tell_log("instance-log-deleted", member, name)
+        await tell(self.parts, "instance-log-deleted", member.value, below=f"/logs/{name}")
         return documents.empty()
-
-    async def _tell_log(self, action: str, member: Member, file: str) -> None:
-        value = member.value
-        event = of_instance(
-            action,
-            value.project,
-            value.name,
-            requestor=requestor_of(),
-            location=self.parts.member,
-            below=f"/logs/{file}",
-        )
-        await self.parts.store.commit(Change().event(event))
 
 
 def _valid(name: str) -> str:

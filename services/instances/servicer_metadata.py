@@ -15,12 +15,10 @@ import yaml
 from chassis import beneath, documents, listing, plain_yaml
 from chassis.calls import Call, current
 from chassis.errors import BadRequest, Internal, NotFound, TooLarge
-from chassis.operations import requestor_of
-from chassis.store import Change
 from gen.nubibus.instances.v1 import instance_pb2
 from gen.nubibus.rest.v1 import rest_pb2
 from services.instances.body import read
-from services.instances.occurrences import of_instance
+from services.instances.occurrences import tell
 from services.instances.parts import Parts
 from services.instances.roster import Member
 from services.instances.servicer_instances import found
@@ -155,17 +153,8 @@ class MetadataMethods:
         return documents.empty()
 
     async def _tell_metadata(self, action: str, member: Member, template: str = "") -> None:
-        value = member.value
-        event = of_instance(
-            action,
-            value.project,
-            value.name,
-            requestor=requestor_of(),
-            location=self.parts.member,
-            context={"path": template} if template else None,
-            below="/metadata/templates" if template else "/metadata",
-        )
-        await self.parts.store.commit(Change().event(event))
+        context = {"path": template} if template else None
+        await tell(self.parts, action, member.value, context, "/metadata/templates" if template else "/metadata")
 
 
 def _valid(name: str) -> str:
