@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tools.bench import report, rows
-from tools.bench.changes import EVENT, PATCH, event_latency, patch_event
+from tools.bench.changes import PATCH, events, patch_event
 from tools.bench.profile import start_profile
 from tools.bench.subject import Subject, subject
 
@@ -28,7 +28,7 @@ def measure(subjects: list[Subject], rounds: int, running: int, instances: int) 
     taken: dict[str, Samples] = {s.label: defaultdict(list) for s in subjects}
     for s in subjects:
         time.sleep(2)
-        taken[s.label][rows.IDLE].append(s.memory())
+        taken[s.label][rows.IDLE].append(sum(s.memory()))
     for _ in range(rounds):
         for s in subjects:
             rows.life(s, taken[s.label])
@@ -37,7 +37,7 @@ def measure(subjects: list[Subject], rounds: int, running: int, instances: int) 
             taken[s.label][rows.FOUR].append(rows.four_clients(s))
     for s in subjects:
         rows.files(s, taken[s.label])
-        taken[s.label][EVENT] += event_latency(s)
+        events(s, taken[s.label])
         taken[s.label][PATCH] += patch_event(s)
     for s in subjects:
         with_many_running(s, taken[s.label], running)
@@ -50,7 +50,9 @@ def with_many_running(s: Subject, samples: Samples, running: int) -> None:
     """LXD keeps its metrics for 8 s, so a scrape is measured when there is nothing to keep, and one right after it."""
     rows.populate(s, running, start=True)
     time.sleep(SETTLE)
-    samples[rows.LOADED].append(s.memory())
+    parts, monitors = s.memory()
+    samples[rows.LOADED].append(parts)
+    samples[rows.MONITORED].append(parts + monitors)
     samples[rows.FULL] += rows.reads(s, "/1.0/instances?recursion=2", 5)
     for _ in range(3):
         samples[rows.METRICS] += rows.reads(s, "/1.0/metrics", 1, pause=9)
@@ -88,6 +90,7 @@ def main() -> None:
     sizes = {"running": given.running, "instances": given.instances, "tenth": given.instances // 10}
     ours, theirs = taken["nubibus"], taken["lxd"]
     print(report.table(ours, theirs, sizes))
+    print(report.disk(ours, theirs))
     print(profile)
     if given.out:
         given.out.write_text(report.page(ours, theirs, sizes, profile, load))

@@ -8,19 +8,25 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import datetime
 
 from websockets.sync.client import ClientConnection
 
+from tools.bench import disk
 from tools.bench.rows import Row
 from tools.bench.subject import Subject
 
 PATCH = Row("from a PATCH to its event", 0.2)
 RATE, LISTENERS, CLIENTS = 200, 20, 4
 EVENT = Row(f"event from change to websocket, p99 at {RATE} changes a second with {LISTENERS} listeners", 10.0)
+SENT = Row("from sending a PATCH to its event, median at the same load", None)
+SENT_P99 = Row("from sending a PATCH to its event, p99 at the same load", None)
+REACHED = Row(f"changes reached of those {RATE}", None, "1/s", higher=True)
+DISK = Row("the disk itself", None)  # has a table of its own
 DEADLINE = 30.0
 UPGRADE = (
     b"GET /1.0/events?type=lifecycle HTTP/1.1\r\nHost: lxd\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -54,35 +60,79 @@ def _listen(connection: ClientConnection, name: str, arrivals: queue.Queue[float
             arrivals.put(now)
 
 
-def event_latency(subject: Subject, seconds: float = 10.0) -> list[float]:
-    """Milliseconds from the time that an event bears to its arrival, while clients change profiles at `RATE` together.
+def events(subject: Subject, samples: dict[Row, list[float]]) -> None:
+    """The events' rows; half of the disk's samples before them and half after, while the server has nothing to do."""
+    directory = subject.server.directory.parent
+    samples[DISK] += disk.appends(directory)
+    event_latency(subject, samples)
+    samples[DISK] += disk.appends(directory)
+
+
+def event_latency(subject: Subject, samples: dict[Row, list[float]], seconds: float = 10.0) -> None:
+    """Milliseconds to the arrival of each event while clients change profiles at `RATE` together: from the time that it bears,
+    and from when the client sent its PATCH; and how many changes a second there were, when the server does not keep up.
 
     One listener notes the times; the others take what they get and look at nothing, so that the measuring costs the machine little.
     """
-    found: list[float] = []
+    borne: list[float] = []
+    arrived: dict[str, list[float]] = defaultdict(list)
+    names = [subject.world.profile() for _ in range(CLIENTS)]
+    each = int(seconds * RATE / CLIENTS)
+    complete = threading.Event()
 
     def listen(connection: ClientConnection) -> None:
         for message in connection:
-            now = time.time()
-            found.append((now - datetime.fromisoformat(_micro(json.loads(message)["timestamp"])).timestamp()) * 1000)
+            now, clock = time.time(), time.perf_counter()
+            event = json.loads(message)
+            borne.append((now - datetime.fromisoformat(_micro(event["timestamp"])).timestamp()) * 1000)
+            arrived[_profile(event["metadata"])].append(clock)
+            if all(len(arrived[name]) >= each for name in names):
+                complete.set()
 
-    names = [subject.world.profile() for _ in range(CLIENTS)]
     with subject.api.websocket("/1.0/events?type=lifecycle") as connection, _listening(subject, LISTENERS - 1):
         listener = threading.Thread(target=listen, args=(connection,), daemon=True)
         listener.start()
         begin = time.monotonic()
         with ThreadPoolExecutor(CLIENTS) as pool:
-            list(pool.map(lambda turn: _change(subject, names[turn], begin + turn / RATE, seconds), range(CLIENTS)))
+            sent = list(pool.map(lambda turn: _change(subject, names[turn], begin + turn / RATE, each), range(CLIENTS)))
+        complete.wait(DEADLINE)
     listener.join(DEADLINE)
     subject.world.close()
-    return found
+    samples[EVENT] += borne
+    took = waits(dict(zip(names, sent, strict=True)), arrived)
+    samples[SENT] += took
+    samples[SENT_P99] += took
+    every = sorted(moment for client in sent for moment in client)
+    samples[REACHED].append((len(every) - 1) / (every[-1] - every[0]))
 
 
-def _change(subject: Subject, name: str, begin: float, seconds: float) -> None:
-    """A client's share of the changes from its turn on, each at its time, or at once when the one before took too long."""
-    for number in range(int(seconds * RATE / CLIENTS)):
+def waits(sent: Mapping[str, Sequence[float]], arrived: Mapping[str, Sequence[float]]) -> list[float]:
+    """Milliseconds from each PATCH to its event, from the seconds of both for each profile.
+
+    An event does not carry the change; but a profile has one client, who waits for each answer, so its n-th event belongs to its
+    n-th PATCH. ValueError: some did not come, and the others cannot be told apart.
+    """
+    return [
+        (came - left) * 1000 for name, lefts in sent.items() for left, came in zip(lefts, arrived[name], strict=True)
+    ]
+
+
+def _profile(told: Mapping[str, str]) -> str:
+    """The profile that a lifecycle event tells the change of; "" for any other."""
+    return told["source"].partition("?")[0].rpartition("/")[2] if told["action"] == "profile-updated" else ""
+
+
+def _change(subject: Subject, name: str, begin: float, count: int) -> list[float]:
+    """A client's share of the changes from its turn on, each at its time, or at once when the one before took too long.
+
+    Returns when it sent each.
+    """
+    sent = []
+    for number in range(count):
         time.sleep(max(0.0, begin + number * CLIENTS / RATE - time.monotonic()))
+        sent.append(time.perf_counter())
         subject.api.patch(f"/1.0/profiles/{name}", {"description": str(number)})
+    return sent
 
 
 @contextmanager

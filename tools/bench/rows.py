@@ -42,8 +42,9 @@ LIST_TENTH = Row("instances?recursion=1 of {tenth}", None)
 LIST = Row("instances?recursion=1 of {instances}", 0.2)
 CHANGE_TENTH = Row("change of one of {tenth} instances", None)
 CHANGE = Row("change of one of {instances} instances", None)
-IDLE = Row("memory, idle (PSS)", 250.0, "MiB")
-LOADED = Row("memory, {running} running (PSS)", 300.0, "MiB")
+IDLE = Row("memory of all parts together, idle (PSS)", 250.0, "MiB")
+LOADED = Row("memory of all parts together, {running} running (PSS)", 300.0, "MiB")
+MONITORED = Row("the same with the instances' monitors", None, "MiB")
 
 
 def life(subject: Subject, samples: dict[Row, list[float]]) -> None:

@@ -13,6 +13,8 @@ from tests.conformance.client import Client
 from tests.conformance.servers import Server
 from tests.conformance.world import Ground, World, unique
 
+MONITOR = b"[lxc monitor] "  # so liblxc titles the process that it leaves beside each running instance
+
 
 class Subject:
     """A started server with a `dir` pool and the busybox image."""
@@ -37,9 +39,15 @@ class Subject:
                 found.add(int(entry.name))
         return sorted(found)
 
-    def memory(self) -> float:
-        """PSS of all its processes, MiB."""
-        return sum(_pss(pid) for pid in self.processes()) / 1024
+    def memory(self) -> tuple[float, float]:
+        """PSS in MiB: of all its parts together, and of liblxc's monitors, one for each running instance."""
+        parts, monitors = 0, 0
+        for pid in self.processes():
+            if _read(Path(f"/proc/{pid}/cmdline")).startswith(MONITOR):
+                monitors += _pss(pid)
+            else:
+                parts += _pss(pid)
+        return parts / 1024, monitors / 1024
 
 
 @contextmanager
