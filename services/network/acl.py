@@ -9,12 +9,13 @@ import msgspec
 
 from chassis import errors, listing
 from chassis.calls import Call
-from chassis.documents import check_if_match, document, empty, etag_of, read_body, render
+from chassis.documents import check_if_match, document, empty, etag_of, read_body
 from chassis.store import Change, Store, Versioned
 from gen.nubibus.network.v1 import acl_pb2
 from gen.nubibus.rest.v1 import rest_pb2
 from rows.network import NETWORK_ACL, AclRule, Network, NetworkAcl
 from services.network import acl_rules
+from services.network.bodies import Editable, patched, replaced
 from services.network.keeper import Beside, Keeper
 from services.network.occurrences import told
 from services.network.usage import Usage, url
@@ -23,24 +24,12 @@ Row = Versioned[NetworkAcl]
 replace = msgspec.structs.replace
 
 
-class Body(msgspec.Struct):
+class Body(Editable):
     """NetworkACLPut, NetworkACLPost and NetworkACLsPost; what is not in the body is UNSET."""
 
     name: str = ""
-    description: str | msgspec.UnsetType = msgspec.UNSET
-    config: dict[str, str] | msgspec.UnsetType | None = msgspec.UNSET
     ingress: tuple[AclRule, ...] | msgspec.UnsetType | None = msgspec.UNSET
     egress: tuple[AclRule, ...] | msgspec.UnsetType | None = msgspec.UNSET
-
-    def given(self) -> dict[str, Any]:
-        """What the body says, null as nothing."""
-        found = {"description": self.description, "config": self.config, "ingress": self.ingress, "egress": self.egress}
-        empty_ones: dict[str, Any] = {"config": {}, "ingress": (), "egress": ()}
-        return {
-            name: empty_ones[name] if value is None else value
-            for name, value in found.items()
-            if not isinstance(value, msgspec.UnsetType)
-        }
 
 
 class Acls:
@@ -56,13 +45,8 @@ class Acls:
 
     async def List(self, request: acl_pb2.ListAclsRequest, call: Call) -> AsyncIterator[rest_pb2.Chunk]:
         project = self.usage.holder(request.project)
-        wanted = listing.parse_filter(request.filter)
-        rows = sorted(self.usage.acls.select(project), key=lambda row: row.value.name)
-        shown = [found for row in rows if wanted.matches(found := self._show(row.value, call))]
-        if request.recursion:
-            pieces = (render(found) for found in shown)
-        else:
-            pieces = (render(url(f"/1.0/network-acls/{found['name']}", project)) for found in shown)
+        acls = sorted((row.value for row in self.usage.acls.select(project)), key=lambda acl: acl.name)
+        pieces = listing.pieces(acls, request, lambda acl: self._show(acl, call), _url)
         async for chunk in listing.chunks(pieces, head=rest_pb2.Document(revision=self.store.revision)):
             yield chunk
 
@@ -82,13 +66,13 @@ class Acls:
             revision = await self._tell(change, "network-acl-created", acl, call)
         except errors.Conflict:
             raise errors.BadRequest("The network ACL already exists") from None
-        return empty(location=url(f"/1.0/network-acls/{acl.name}", project), revision=revision)
+        return empty(location=_url(acl), revision=revision)
 
     async def Put(self, request: acl_pb2.PutAclRequest, call: Call) -> rest_pb2.Document:
-        return await self._update(request, call, _replaced)
+        return await self._update(request, call, replaced)
 
     async def Patch(self, request: acl_pb2.PutAclRequest, call: Call) -> rest_pb2.Document:
-        return await self._update(request, call, _patched)
+        return await self._update(request, call, patched)
 
     async def _update(
         self, request: acl_pb2.PutAclRequest, call: Call, merge: Callable[[NetworkAcl, Body], NetworkAcl]
@@ -124,7 +108,7 @@ class Acls:
             raise errors.Internal("Cannot rename an ACL that is in use")
         change = Change().delete(NETWORK_ACL, row.key, expect=row.revision).put(NETWORK_ACL, wanted, expect=0)
         revision = await self._tell(change, "network-acl-renamed", wanted, call, {"old_name": row.value.name})
-        return empty(location=url(f"/1.0/network-acls/{wanted.name}", project), revision=revision)
+        return empty(location=_url(wanted), revision=revision)
 
     async def Delete(self, request: acl_pb2.AclRequest, call: Call) -> rest_pb2.Document:
         row = self._one(self.usage.holder(request.project), request.name)
@@ -148,7 +132,7 @@ class Acls:
     async def _tell(
         self, change: Change, action: str, acl: NetworkAcl, call: Call, context: dict[str, Any] | None = None
     ) -> int:
-        change.event(told(action, f"/1.0/network-acls/{acl.name}", acl.project, self.member, call, context))
+        change.event(told(action, _path(acl), acl.project, self.member, call, context))
         return await self.store.commit(change)
 
     def _show(self, acl: NetworkAcl, call: Call) -> dict[str, Any]:
@@ -157,19 +141,16 @@ class Acls:
         return {"name": acl.name, **editable(acl), "used_by": sorted(used)}
 
 
+def _path(acl: NetworkAcl) -> str:
+    return f"/1.0/network-acls/{acl.name}"
+
+
+def _url(acl: NetworkAcl) -> str:
+    return url(_path(acl), acl.project)
+
+
 def editable(acl: NetworkAcl) -> dict[str, Any]:
     return {"description": acl.description, "egress": acl.egress, "ingress": acl.ingress, "config": acl.config}
-
-
-def _replaced(old: NetworkAcl, body: Body) -> NetworkAcl:
-    return replace(NetworkAcl(project=old.project, name=old.name), **body.given())
-
-
-def _patched(old: NetworkAcl, body: Body) -> NetworkAcl:
-    given = body.given()
-    if "config" in given:
-        given["config"] = {key: text for key, text in {**old.config, **given["config"]}.items() if text}
-    return replace(old, **given)
 
 
 def _check(acl: NetworkAcl) -> None:

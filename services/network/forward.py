@@ -9,36 +9,25 @@ import msgspec
 
 from chassis import errors, listing
 from chassis.calls import Call, current
-from chassis.documents import check_if_match, document, empty, etag_of, read_body, render
+from chassis.documents import check_if_match, document, empty, etag_of, read_body
 from chassis.store import Change, Store, Versioned
 from gen.nubibus.network.v1 import forward_pb2
 from gen.nubibus.rest.v1 import rest_pb2
 from rows.network import NETWORK_FORWARD, ForwardPort, Network, NetworkForward
 from services.network import forward_rules
+from services.network.bodies import Editable, patched, replaced
 from services.network.keeper import Beside, Keeper
 from services.network.occurrences import told
 from services.network.usage import Usage, url
 
 Row = Versioned[NetworkForward]
-replace = msgspec.structs.replace
 
 
-class Body(msgspec.Struct):
+class Body(Editable):
     """NetworkForwardPut and NetworkForwardsPost; what is not in the body is UNSET."""
 
     listen_address: str = ""
-    description: str | msgspec.UnsetType = msgspec.UNSET
-    config: dict[str, str] | msgspec.UnsetType | None = msgspec.UNSET
     ports: tuple[ForwardPort, ...] | msgspec.UnsetType | None = msgspec.UNSET
-
-    def given(self) -> dict[str, Any]:
-        found = {"description": self.description, "config": self.config, "ports": self.ports}
-        empty_ones: dict[str, Any] = {"config": {}, "ports": ()}
-        return {
-            name: empty_ones[name] if value is None else value
-            for name, value in found.items()
-            if not isinstance(value, msgspec.UnsetType)
-        }
 
 
 class Forwards:
@@ -54,13 +43,9 @@ class Forwards:
 
     async def List(self, request: forward_pb2.ListForwardsRequest, call: Call) -> AsyncIterator[rest_pb2.Chunk]:
         network = self._network(request.project, request.network)
-        wanted = listing.parse_filter(request.filter)
-        rows = sorted(self.usage.forwards.select(network.project, network.name), key=lambda row: row.key)
-        shown = [found for row in rows if wanted.matches(found := self._show(row.value))]
-        if request.recursion:
-            pieces = (render(found) for found in shown)
-        else:
-            pieces = (render(url(_path(network.name, found["listen_address"]), network.project)) for found in shown)
+        rows = self.usage.forwards.select(network.project, network.name)
+        forwards = sorted((row.value for row in rows), key=lambda forward: forward.listen_address)
+        pieces = listing.pieces(forwards, request, self._show, _url)
         async for chunk in listing.chunks(pieces, head=rest_pb2.Document(revision=self.store.revision)):
             yield chunk
 
@@ -81,13 +66,13 @@ class Forwards:
         change = Change().put(NETWORK_FORWARD, forward, expect=0)
         change.event(self._event("network-forward-created", forward, call))
         revision = await self._apply(network, change, forward, None)
-        return empty(location=url(_path(network.name, forward.listen_address), network.project), revision=revision)
+        return empty(location=_url(forward), revision=revision)
 
     async def Put(self, request: forward_pb2.PutForwardRequest, call: Call) -> rest_pb2.Document:
-        return await self._update(request, call, _replaced)
+        return await self._update(request, call, replaced)
 
     async def Patch(self, request: forward_pb2.PutForwardRequest, call: Call) -> rest_pb2.Document:
-        return await self._update(request, call, _patched)
+        return await self._update(request, call, patched)
 
     async def _update(
         self,
@@ -144,8 +129,7 @@ class Forwards:
         return row
 
     def _event(self, action: str, forward: NetworkForward, call: Call) -> Any:
-        path = _path(forward.network, forward.listen_address)
-        return told(action, path, forward.project, self.member, call)
+        return told(action, _path(forward), forward.project, self.member, call)
 
     def _show(self, forward: NetworkForward) -> dict[str, Any]:
         return {**editable(forward), "listen_address": forward.listen_address, "location": self.member}
@@ -155,20 +139,12 @@ def editable(forward: NetworkForward) -> dict[str, Any]:
     return {"description": forward.description, "config": forward.config, "ports": forward.ports}
 
 
-def _path(network: str, listen_address: str) -> str:
-    return f"/1.0/networks/{network}/forwards/{listen_address}"
+def _path(forward: NetworkForward) -> str:
+    return f"/1.0/networks/{forward.network}/forwards/{forward.listen_address}"
 
 
-def _replaced(old: NetworkForward, body: Body) -> NetworkForward:
-    fresh = NetworkForward(project=old.project, network=old.network, listen_address=old.listen_address)
-    return replace(fresh, **body.given())
-
-
-def _patched(old: NetworkForward, body: Body) -> NetworkForward:
-    given = body.given()
-    if "config" in given:
-        given["config"] = {key: text for key, text in {**old.config, **given["config"]}.items() if text}
-    return replace(old, **given)
+def _url(forward: NetworkForward) -> str:
+    return url(_path(forward), forward.project)
 
 
 def _check(forward: NetworkForward, network: Network, what: str) -> None:

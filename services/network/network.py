@@ -24,6 +24,7 @@ from gen.nubibus.rest.v1 import rest_pb2
 from rows import restrictions
 from rows.network import NETWORK, NETWORK_FORWARD, Network
 from services.network import leases, rules, state, subnets
+from services.network.bodies import merged
 from services.network.drivers import driver
 from services.network.drivers.bridge.keys import ZONES
 from services.network.host import Host
@@ -361,7 +362,7 @@ def _replaced(old: Network, body: rules.Body) -> Network:
 
 def _patched(old: Network, body: rules.Body) -> Network:
     description = old.description if isinstance(body.description, msgspec.UnsetType) else body.description
-    return replace(old, description=description, config=rules.merged(old.config, rules.texts_of(body)))
+    return replace(old, description=description, config=merged(old.config, rules.texts_of(body)))
 
 
 def _fill(

@@ -1,4 +1,4 @@
-"""What may be asked of networks: bodies, names, and how a configuration is merged and checked. Pure."""
+"""What may be asked of networks: bodies, names, and how a configuration is checked. Pure."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ import msgspec
 
 from chassis import errors
 from chassis.key_types import InterfaceName, quote
+from services.network.bodies import Editable
 from services.network.drivers import find
 from services.network.drivers.driver import Driver
 
 RESERVED = frozenset({".", "..", "all", "default"})  # not interfaces, but names below /proc/sys/net or of directories
 
 
-class Body(msgspec.Struct):
-    """NetworkPut; what is not in the body is UNSET."""
-
-    config: dict[str, str] | msgspec.UnsetType | None = msgspec.UNSET
-    description: str | msgspec.UnsetType = msgspec.UNSET
+class Body(Editable):
+    """NetworkPut."""
 
 
 class Creation(Body):
@@ -62,11 +60,6 @@ def validate(driver: Driver, name: str, texts: Mapping[str, str], *, creating: b
         driver.schema.validate(texts, network=quote(name))
     except errors.BadRequest as fault:
         raise (errors.Internal if creating else errors.BadRequest)(fault.text) from None
-
-
-def merged(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str]:
-    """A PATCH: what is named replaces, an empty text unsets, the rest stays."""
-    return {key: text for key, text in {**old, **new}.items() if text}
 
 
 def cleaned(texts: Mapping[str, str]) -> dict[str, str]:

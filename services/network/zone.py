@@ -11,17 +11,17 @@ from typing import Any, ClassVar
 
 import dns.name
 import dns.tsig
-import msgspec
 
 from chassis import errors, listing, references
 from chassis.calls import Call
-from chassis.documents import check_if_match, document, empty, etag_of, read_body, render
+from chassis.documents import check_if_match, document, empty, etag_of, read_body
 from chassis.keys import Config
 from chassis.store import Change, Store, Versioned
 from gen.nubibus.network.v1 import zone_pb2
 from gen.nubibus.rest.v1 import rest_pb2
 from rows.network import NETWORK_ZONE, Network, NetworkZone
 from services.network import leases, zone_contents, zone_rules
+from services.network.bodies import Editable, patched, replaced
 from services.network.dns_server import Peer, Zone
 from services.network.drivers.bridge.keys import ZONES
 from services.network.host import Host
@@ -29,19 +29,12 @@ from services.network.occurrences import told
 from services.network.usage import Usage, url
 
 Row = Versioned[NetworkZone]
-replace = msgspec.structs.replace
 
 
-class Body(msgspec.Struct):
+class Body(Editable):
     """NetworkZonePut and NetworkZonesPost; what is not in the body is UNSET."""
 
     name: str = ""
-    description: str | msgspec.UnsetType = msgspec.UNSET
-    config: dict[str, str] | msgspec.UnsetType | None = msgspec.UNSET
-
-    def given(self) -> dict[str, Any]:
-        found = {"description": self.description, "config": self.config if self.config is not None else {}}
-        return {name: value for name, value in found.items() if not isinstance(value, msgspec.UnsetType)}
 
 
 class NetworkZones:
@@ -56,13 +49,8 @@ class NetworkZones:
 
     async def List(self, request: zone_pb2.ListZonesRequest, call: Call) -> AsyncIterator[rest_pb2.Chunk]:
         project = self.usage.holder(request.project)
-        wanted = listing.parse_filter(request.filter)
-        rows = sorted(self.usage.zones.select(project), key=lambda row: row.value.name)
-        shown = [found for row in rows if wanted.matches(found := self._show(row.value))]
-        if request.recursion:
-            pieces = (render(found) for found in shown)
-        else:
-            pieces = (render(url(f"/1.0/network-zones/{found['name']}", project)) for found in shown)
+        zones = sorted((row.value for row in self.usage.zones.select(project)), key=lambda zone: zone.name)
+        pieces = listing.pieces(zones, request, self._show, _url)
         async for chunk in listing.chunks(pieces, head=rest_pb2.Document(revision=self.store.revision)):
             yield chunk
 
@@ -79,13 +67,13 @@ class NetworkZones:
         _check(zone)
         change = Change().put(NETWORK_ZONE, zone, expect=0)
         revision = await self._tell(change, "network-zone-created", zone, call)
-        return empty(location=url(f"/1.0/network-zones/{zone.name}", project), revision=revision)
+        return empty(location=_url(zone), revision=revision)
 
     async def Put(self, request: zone_pb2.PutZoneRequest, call: Call) -> rest_pb2.Document:
-        return await self._update(request, call, _replaced)
+        return await self._update(request, call, replaced)
 
     async def Patch(self, request: zone_pb2.PutZoneRequest, call: Call) -> rest_pb2.Document:
-        return await self._update(request, call, _patched)
+        return await self._update(request, call, patched)
 
     async def _update(
         self, request: zone_pb2.PutZoneRequest, call: Call, merge: Callable[[NetworkZone, Body], NetworkZone]
@@ -109,7 +97,7 @@ class NetworkZones:
     # Helpers of the above.
 
     async def _tell(self, change: Change, action: str, zone: NetworkZone, call: Call) -> int:
-        change.event(told(action, f"/1.0/network-zones/{zone.name}", zone.project, self.member, call))
+        change.event(told(action, _path(zone), zone.project, self.member, call))
         return await self.store.commit(change)
 
     def _users(self, zone: NetworkZone) -> list[str]:
@@ -132,19 +120,16 @@ def one(usage: Usage, project: str, name: str) -> Row:
     return row
 
 
+def _path(zone: NetworkZone) -> str:
+    return f"/1.0/network-zones/{zone.name}"
+
+
+def _url(zone: NetworkZone) -> str:
+    return url(_path(zone), zone.project)
+
+
 def editable(zone: NetworkZone) -> dict[str, Any]:
     return {"description": zone.description, "config": zone.config}
-
-
-def _replaced(old: NetworkZone, body: Body) -> NetworkZone:
-    return replace(NetworkZone(project=old.project, name=old.name), **body.given())
-
-
-def _patched(old: NetworkZone, body: Body) -> NetworkZone:
-    given = body.given()
-    if "config" in given:
-        given["config"] = {key: text for key, text in {**old.config, **given["config"]}.items() if text}
-    return replace(old, **given)
 
 
 def _check(zone: NetworkZone) -> None:

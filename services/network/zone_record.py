@@ -9,36 +9,25 @@ import msgspec
 
 from chassis import errors, listing
 from chassis.calls import Call
-from chassis.documents import check_if_match, document, empty, etag_of, read_body, render
+from chassis.documents import check_if_match, document, empty, etag_of, read_body
 from chassis.store import Change, Store, Versioned
 from gen.nubibus.network.v1 import zone_pb2
 from gen.nubibus.rest.v1 import rest_pb2
 from rows.network import ZONE_RECORD, ZoneEntry, ZoneRecord
 from services.network import zone_rules
+from services.network.bodies import Editable, patched, replaced
 from services.network.occurrences import told
 from services.network.usage import Usage, url
 from services.network.zone import one
 
 Row = Versioned[ZoneRecord]
-replace = msgspec.structs.replace
 
 
-class Body(msgspec.Struct):
+class Body(Editable):
     """NetworkZoneRecordPut and NetworkZoneRecordsPost; what is not in the body is UNSET."""
 
     name: str = ""
-    description: str | msgspec.UnsetType = msgspec.UNSET
-    config: dict[str, str] | msgspec.UnsetType | None = msgspec.UNSET
     entries: tuple[ZoneEntry, ...] | msgspec.UnsetType | None = msgspec.UNSET
-
-    def given(self) -> dict[str, Any]:
-        found = {"description": self.description, "config": self.config, "entries": self.entries}
-        empty_ones: dict[str, Any] = {"config": {}, "entries": ()}
-        return {
-            name: empty_ones[name] if value is None else value
-            for name, value in found.items()
-            if not isinstance(value, msgspec.UnsetType)
-        }
 
 
 class ZoneRecords:
@@ -53,13 +42,9 @@ class ZoneRecords:
 
     async def List(self, request: zone_pb2.ListRecordsRequest, call: Call) -> AsyncIterator[rest_pb2.Chunk]:
         zone = one(self.usage, request.project, request.zone).value
-        wanted = listing.parse_filter(request.filter)
-        rows = sorted(self.usage.records.select(zone.project, zone.name), key=lambda row: row.key)
-        found = [row.value for row in rows if wanted.matches(_show(row.value))]
-        if request.recursion:
-            pieces = (render(_show(record)) for record in found)
-        else:
-            pieces = (render(url(_path(record), record.project)) for record in found)
+        rows = self.usage.records.select(zone.project, zone.name)
+        records = sorted((row.value for row in rows), key=lambda record: record.name)
+        pieces = listing.pieces(records, request, _show, _url)
         async for chunk in listing.chunks(pieces, head=rest_pb2.Document(revision=self.store.revision)):
             yield chunk
 
@@ -77,13 +62,13 @@ class ZoneRecords:
             revision = await self._tell(change, "network-zone-record-created", record, call)
         except errors.Conflict:
             raise errors.Conflict("The network zone record already exists") from None
-        return empty(location=url(_path(record), record.project), revision=revision)
+        return empty(location=_url(record), revision=revision)
 
     async def Put(self, request: zone_pb2.PutRecordRequest, call: Call) -> rest_pb2.Document:
-        return await self._update(request, call, _replaced)
+        return await self._update(request, call, replaced)
 
     async def Patch(self, request: zone_pb2.PutRecordRequest, call: Call) -> rest_pb2.Document:
-        return await self._update(request, call, _patched)
+        return await self._update(request, call, patched)
 
     async def _update(
         self, request: zone_pb2.PutRecordRequest, call: Call, merge: Callable[[ZoneRecord, Body], ZoneRecord]
@@ -126,15 +111,8 @@ def _path(record: ZoneRecord) -> str:
     return f"/1.0/network-zones/{record.zone}/records/{record.name}"
 
 
-def _replaced(old: ZoneRecord, body: Body) -> ZoneRecord:
-    return replace(ZoneRecord(project=old.project, zone=old.zone, name=old.name), **body.given())
-
-
-def _patched(old: ZoneRecord, body: Body) -> ZoneRecord:
-    given = body.given()
-    if "config" in given:
-        given["config"] = {key: text for key, text in {**old.config, **given["config"]}.items() if text}
-    return replace(old, **given)
+def _url(record: ZoneRecord) -> str:
+    return url(_path(record), record.project)
 
 
 def _check(record: ZoneRecord) -> None:
