@@ -1,11 +1,16 @@
-"""Who uses an object: what of its `used_by` a caller is shown. The owner finds the users among the rows that it mirrors."""
+"""How objects are referred to: URLs that name a project, and which of them a caller may know of."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 from chassis.calls import current
+
+
+def in_project(path: str, project: str) -> str:
+    """A path as LXD shows it: with the project unless it is the default one."""
+    return path if project == "default" else f"{path}?project={quote(project, safe='')}"
 
 
 def visible(urls: Iterable[str]) -> list[str]:

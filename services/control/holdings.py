@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from urllib.parse import quote
 
+from chassis.references import in_project
 from chassis.store import Store
 from rows import limits
 from rows.image import IMAGE
@@ -24,7 +25,7 @@ class Holdings:
 
     def urls(self, project: str) -> list[str]:
         """As LXD orders them: instances, images, custom volumes, profiles, networks."""
-        return [_of_project(url, project) for url in self._paths(project)]
+        return [in_project(path, project) for path in self._paths(project)]
 
     def _paths(self, project: str) -> Iterator[str]:
         yield from (f"/1.0/instances/{_part(row.value.name)}" for row in self.instances.select(project))
@@ -46,7 +47,3 @@ class Holdings:
 
 def _part(name: str) -> str:
     return quote(name, safe="")
-
-
-def _of_project(url: str, project: str) -> str:
-    return url if project == "default" else f"{url}?project={_part(project)}"

@@ -8,6 +8,7 @@ from urllib.parse import quote
 from chassis import errors
 from chassis.calls import Caller
 from chassis.kinds import Versioned
+from chassis.references import in_project
 from chassis.store import Store
 from rows.control import PROJECT, has_feature
 from rows.image import IMAGE, IMAGE_ALIAS, Image, ImageAlias
@@ -17,16 +18,12 @@ Found = Versioned[Image]
 
 
 def url(fingerprint: str, project: str = "default") -> str:
-    return _in_project(f"/1.0/images/{fingerprint}", project)
+    return in_project(f"/1.0/images/{fingerprint}", project)
 
 
 def alias_url(name: str, project: str = "default") -> str:
     """LXD escapes the name twice in lists and locations."""
-    return _in_project(f"/1.0/images/aliases/{quote(quote(name, safe=''), safe='')}", project)
-
-
-def _in_project(path: str, project: str) -> str:
-    return path if project == "default" else f"{path}?project={quote(project)}"
+    return in_project(f"/1.0/images/aliases/{quote(quote(name, safe=''), safe='')}", project)
 
 
 class Shelf:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from urllib.parse import quote
 
 from chassis.errors import BadRequest
-from services.instances.projects import url
+from chassis.references import in_project
 from services.instances.words import ADJECTIVES, ANIMALS
 
 LONGEST = 63
@@ -58,18 +58,18 @@ def drawn_name(taken: Callable[[str], bool]) -> str:
 
 
 def instance_url(project: str, name: str) -> str:
-    return url(f"/1.0/instances/{name}", project)
+    return in_project(f"/1.0/instances/{name}", project)
 
 
 def profile_url(project: str, name: str) -> str:
-    return url(f"/1.0/profiles/{quote(name, safe='')}", project)
+    return in_project(f"/1.0/profiles/{quote(name, safe='')}", project)
 
 
 def resources(project: str, *names: str) -> dict[str, list[str]]:
     """What an operation tells that it works on: the same under both of LXD's nouns."""
     return {
-        "containers": [url(f"/1.0/containers/{name}", project) for name in names],
-        "instances": [url(f"/1.0/instances/{name}", project) for name in names],
+        "containers": [in_project(f"/1.0/containers/{name}", project) for name in names],
+        "instances": [in_project(f"/1.0/instances/{name}", project) for name in names],
     }
 
 

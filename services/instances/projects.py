@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
-
 from chassis.errors import NotFound
 from chassis.store import Mirror, Store
 from rows.control import PROJECT, Project, has_feature
@@ -34,8 +32,3 @@ class Projects:
     def of_profiles(self, project: str) -> str:
         """The project whose profiles the instances of this one use."""
         return project if self.has(project, "profiles") else DEFAULT
-
-
-def url(path: str, project: str) -> str:
-    """A path as LXD shows it: with the project unless it is the default one."""
-    return path if project == DEFAULT else f"{path}?project={quote(project, safe='')}"

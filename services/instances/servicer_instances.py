@@ -12,6 +12,7 @@ from chassis import documents, listing
 from chassis.calls import Call
 from chassis.errors import BadRequest, Conflict, Internal, NotFound, NotImplementedHere, TooLarge
 from chassis.operations import SUCCESS, Accepted
+from chassis.references import in_project
 from chassis.saga import Saga
 from chassis.store import Change
 from gen.nubibus.instances.v1 import instance_pb2
@@ -22,7 +23,7 @@ from services.instances.body import InstanceBody, MovedInstance, NewInstance, So
 from services.instances.document import Documents, etag, with_all
 from services.instances.occurrences import asked
 from services.instances.parts import Parts
-from services.instances.projects import DEFAULT, url
+from services.instances.projects import DEFAULT
 from services.instances.roster import Member
 from services.instances.sagas import create, delete, move, rename, update
 from services.instances.sagas.subject import locks
@@ -250,7 +251,7 @@ class Instances:
 
 def _path(path_type: str, member: Member) -> str:
     noun = path_type if path_type in TYPE_OF_PATH else "instances"
-    return url(f"/1.0/{noun}/{member.value.name}", member.value.project)
+    return in_project(f"/1.0/{noun}/{member.value.name}", member.value.project)
 
 
 async def _whole(

@@ -11,11 +11,11 @@ from pathlib import Path
 from chassis import beneath, documents
 from chassis.calls import Call
 from chassis.errors import BadRequest, NotFound
+from chassis.references import in_project
 from gen.nubibus.instances.v1 import instance_pb2
 from gen.nubibus.rest.v1 import rest_pb2
 from services.instances.occurrences import tell
 from services.instances.parts import Parts
-from services.instances.projects import url
 from services.instances.servicer_instances import found
 
 NAMES = re.compile(r"(lxc|qemu)\.(log|conf|early\.log)|(migration_|snapshot_|exec_)[^/]+")
@@ -32,7 +32,7 @@ class LogMethods:
         member = found(self.parts, request)
         names = await asyncio.to_thread(_list, self.parts.host.logs(member.key))
         base = f"/1.0/{request.path_type or 'instances'}/{member.value.name}/logs"
-        return documents.document([url(f"{base}/{name}", member.value.project) for name in names])
+        return documents.document([in_project(f"{base}/{name}", member.value.project) for name in names])
 
     async def GetLog(self, request: instance_pb2.LogRequest, call: Call) -> AsyncIterator[rest_pb2.Chunk]:
         member = found(self.parts, request)

@@ -10,6 +10,7 @@ import msgspec
 from chassis import errors, listing
 from chassis.calls import Call
 from chassis.documents import check_if_match, document, empty, etag_of, read_body
+from chassis.references import in_project, visible
 from chassis.store import Change, Store, Versioned
 from gen.nubibus.network.v1 import acl_pb2
 from gen.nubibus.rest.v1 import rest_pb2
@@ -18,7 +19,7 @@ from services.network import acl_rules
 from services.network.bodies import Editable, patched, replaced
 from services.network.keeper import Beside, Keeper
 from services.network.occurrences import told
-from services.network.usage import Usage, url
+from services.network.usage import Usage
 
 Row = Versioned[NetworkAcl]
 replace = msgspec.structs.replace
@@ -46,13 +47,13 @@ class Acls:
     async def List(self, request: acl_pb2.ListAclsRequest, call: Call) -> AsyncIterator[rest_pb2.Chunk]:
         project = self.usage.holder(request.project)
         acls = sorted((row.value for row in self.usage.acls.select(project)), key=lambda acl: acl.name)
-        pieces = listing.pieces(acls, request, lambda acl: self._show(acl, call), _url)
+        pieces = listing.pieces(acls, request, self._show, _url)
         async for chunk in listing.chunks(pieces, head=rest_pb2.Document(revision=self.store.revision)):
             yield chunk
 
     async def Get(self, request: acl_pb2.AclRequest, call: Call) -> rest_pb2.Document:
         row = self._one(self.usage.holder(request.project), request.name)
-        return document(self._show(row.value, call), editable=editable(row.value), revision=row.revision)
+        return document(self._show(row.value), editable=editable(row.value), revision=row.revision)
 
     async def Create(self, request: acl_pb2.CreateAclRequest, call: Call) -> rest_pb2.Document:
         project = self.usage.holder(request.project)
@@ -135,9 +136,8 @@ class Acls:
         change.event(told(action, _path(acl), acl.project, self.member, call, context))
         return await self.store.commit(change)
 
-    def _show(self, acl: NetworkAcl, call: Call) -> dict[str, Any]:
-        visible = call.caller.may_see(acl.project)
-        used = [url(f"/1.0/networks/{found.name}", found.project) for found in self._followers(acl)] if visible else []
+    def _show(self, acl: NetworkAcl) -> dict[str, Any]:
+        used = visible(in_project(f"/1.0/networks/{found.name}", found.project) for found in self._followers(acl))
         return {"name": acl.name, **editable(acl), "used_by": sorted(used)}
 
 
@@ -146,7 +146,7 @@ def _path(acl: NetworkAcl) -> str:
 
 
 def _url(acl: NetworkAcl) -> str:
-    return url(_path(acl), acl.project)
+    return in_project(_path(acl), acl.project)
 
 
 def editable(acl: NetworkAcl) -> dict[str, Any]:

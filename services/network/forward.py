@@ -10,6 +10,7 @@ import msgspec
 from chassis import errors, listing
 from chassis.calls import Call, current
 from chassis.documents import check_if_match, document, empty, etag_of, read_body
+from chassis.references import in_project
 from chassis.store import Change, Store, Versioned
 from gen.nubibus.network.v1 import forward_pb2
 from gen.nubibus.rest.v1 import rest_pb2
@@ -18,7 +19,7 @@ from services.network import forward_rules
 from services.network.bodies import Editable, patched, replaced
 from services.network.keeper import Beside, Keeper
 from services.network.occurrences import told
-from services.network.usage import Usage, url
+from services.network.usage import Usage
 
 Row = Versioned[NetworkForward]
 
@@ -144,7 +145,7 @@ def _path(forward: NetworkForward) -> str:
 
 
 def _url(forward: NetworkForward) -> str:
-    return url(_path(forward), forward.project)
+    return in_project(_path(forward), forward.project)
 
 
 def _check(forward: NetworkForward, network: Network, what: str) -> None:

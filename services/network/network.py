@@ -18,6 +18,7 @@ from chassis.events import Event
 from chassis.failpoint import failpoint
 from chassis.key_types import quote
 from chassis.keys import Config
+from chassis.references import in_project
 from chassis.store import Change, Store, Versioned
 from gen.nubibus.network.v1 import network_pb2
 from gen.nubibus.rest.v1 import rest_pb2
@@ -30,7 +31,7 @@ from services.network.drivers.bridge.keys import ZONES
 from services.network.host import Host
 from services.network.keeper import CREATED, CREATING, DELETING, HOST_FAULTS, Keeper, reason
 from services.network.occurrences import told
-from services.network.usage import DEFAULT, Usage, url
+from services.network.usage import DEFAULT, Usage
 
 Row = Versioned[Network]
 Users = Mapping[str, list[tuple[str, str]]]
@@ -66,7 +67,7 @@ class Networks:
         if request.recursion:
             pieces: Iterable[bytes] = (render(network) for network in found)
         else:
-            pieces = listing.urls(url(f"/1.0/networks/{network['name']}", project) for network in found)
+            pieces = listing.urls(in_project(f"/1.0/networks/{network['name']}", project) for network in found)
         async for chunk in listing.chunks(pieces, head=rest_pb2.Document(revision=self.store.revision)):
             yield chunk
 
@@ -139,7 +140,7 @@ class Networks:
                 hwaddr=drawn,
             )
             revision = await self._create(found, network, call)
-        return empty(location=url(f"/1.0/networks/{body.name}", project), revision=revision)
+        return empty(location=in_project(f"/1.0/networks/{body.name}", project), revision=revision)
 
     async def _create(self, found: driver.Driver, network: Network, call: Call) -> int:
         await self._check(found, network, creating=True)
@@ -213,7 +214,7 @@ class Networks:
             wanted = replace(row.value, name=name)
             await self._check(rules.driver_of(wanted.type), wanted, creating=True)
             revision = await self._rename(row, wanted, call)
-        return empty(location=url(f"/1.0/networks/{name}", project), revision=revision)
+        return empty(location=in_project(f"/1.0/networks/{name}", project), revision=revision)
 
     async def _rename(self, row: Row, wanted: Network, call: Call) -> int:
         old = row.value

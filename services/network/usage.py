@@ -8,13 +8,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
-from urllib.parse import quote
 
 import msgspec
 
 from chassis import errors
-from chassis.key_types import is_true
-from chassis.key_types import quote as go_quote
+from chassis.key_types import is_true, quote
+from chassis.references import in_project
 from chassis.store import Mirror, Store, Versioned
 from rows import restrictions
 from rows.control import PROJECT, Project
@@ -90,11 +89,6 @@ def hangs_on(device: Mapping[str, str], network: str) -> bool:
     return network in _hooks(device)
 
 
-def url(path: str, project: str) -> str:
-    """A path as LXD shows it: with the project unless it is the default one."""
-    return path if project == DEFAULT else f"{path}?project={quote(project, safe='')}"
-
-
 class Usage:
     """The rows that can refer to networks."""
 
@@ -124,7 +118,7 @@ class Usage:
     def holder(self, project: str) -> str:
         """The project whose networks a request means. Raises NotFound for a project that does not exist."""
         if project and project != DEFAULT and self.projects.get(project) is None:
-            raise errors.NotFound(f"Failed to load project {go_quote(project)}: Project not found")
+            raise errors.NotFound(f"Failed to load project {quote(project)}: Project not found")
         return self.project_of(project or DEFAULT)
 
     def reach(self, project: str, network: str) -> str:
@@ -174,17 +168,17 @@ class Usage:
         for network in _sorted(self.networks.select()):
             value = network.value
             for name in {value.config.get("network"), value.config.get("parent")} - {None, "", value.name}:
-                found[str(name)].append((url(f"/1.0/networks/{value.name}", value.project), value.project))
+                found[str(name)].append((in_project(f"/1.0/networks/{value.name}", value.project), value.project))
         for profile in _sorted(self.profiles.select()):
             holder = profile.value.project
             if self.project_of(holder) == project:
                 for name in _used(profile.value.devices):
-                    found[name].append((url(f"/1.0/profiles/{profile.value.name}", holder), holder))
+                    found[name].append((in_project(f"/1.0/profiles/{profile.value.name}", holder), holder))
         for instance in _sorted(self.instances.select()):
             owner = instance.value.project
             if self.project_of(owner) == project:
                 for name in _used(self.devices(instance.value)):
-                    found[name].append((url(f"/1.0/instances/{instance.value.name}", owner), owner))
+                    found[name].append((in_project(f"/1.0/instances/{instance.value.name}", owner), owner))
         return found
 
 

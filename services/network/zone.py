@@ -16,6 +16,7 @@ from chassis import errors, listing, references
 from chassis.calls import Call
 from chassis.documents import check_if_match, document, empty, etag_of, read_body
 from chassis.keys import Config
+from chassis.references import in_project
 from chassis.store import Change, Store, Versioned
 from gen.nubibus.network.v1 import zone_pb2
 from gen.nubibus.rest.v1 import rest_pb2
@@ -26,7 +27,7 @@ from services.network.dns_server import Peer, Zone
 from services.network.drivers.bridge.keys import ZONES
 from services.network.host import Host
 from services.network.occurrences import told
-from services.network.usage import Usage, url
+from services.network.usage import Usage
 
 Row = Versioned[NetworkZone]
 
@@ -102,7 +103,7 @@ class NetworkZones:
 
     def _users(self, zone: NetworkZone) -> list[str]:
         rows = self.usage.networks.select(zone.project)
-        return sorted(url(f"/1.0/networks/{r.value.name}", zone.project) for r in rows if names(r.value, zone))
+        return sorted(in_project(f"/1.0/networks/{r.value.name}", zone.project) for r in rows if names(r.value, zone))
 
     def _show(self, zone: NetworkZone) -> dict[str, Any]:
         return {"name": zone.name, **editable(zone), "used_by": references.visible(self._users(zone))}
@@ -125,7 +126,7 @@ def _path(zone: NetworkZone) -> str:
 
 
 def _url(zone: NetworkZone) -> str:
-    return url(_path(zone), zone.project)
+    return in_project(_path(zone), zone.project)
 
 
 def editable(zone: NetworkZone) -> dict[str, Any]:

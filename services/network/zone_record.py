@@ -10,6 +10,7 @@ import msgspec
 from chassis import errors, listing
 from chassis.calls import Call
 from chassis.documents import check_if_match, document, empty, etag_of, read_body
+from chassis.references import in_project
 from chassis.store import Change, Store, Versioned
 from gen.nubibus.network.v1 import zone_pb2
 from gen.nubibus.rest.v1 import rest_pb2
@@ -17,7 +18,7 @@ from rows.network import ZONE_RECORD, ZoneEntry, ZoneRecord
 from services.network import zone_rules
 from services.network.bodies import Editable, patched, replaced
 from services.network.occurrences import told
-from services.network.usage import Usage, url
+from services.network.usage import Usage
 from services.network.zone import one
 
 Row = Versioned[ZoneRecord]
@@ -112,7 +113,7 @@ def _path(record: ZoneRecord) -> str:
 
 
 def _url(record: ZoneRecord) -> str:
-    return url(_path(record), record.project)
+    return in_project(_path(record), record.project)
 
 
 def _check(record: ZoneRecord) -> None:

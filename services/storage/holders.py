@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from urllib.parse import quote
 
 from chassis.mirror import Mirror
+from chassis.references import in_project
 from chassis.store import Store
 from rows import restrictions
 from rows.control import PROJECT, Project, has_feature
 from rows.instance import INSTANCE, Instance
 from rows.profile import PROFILE, Profile
 from rows.storage import Volume
-from services.storage.urls import in_project
 
 Devices = dict[str, dict[str, str]]
 

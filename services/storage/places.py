@@ -11,13 +11,14 @@ import structlog
 
 from chassis import errors
 from chassis.kinds import Versioned
+from chassis.references import in_project
 from chassis.store import Store
 from chassis.troubles import Tell, untold
 from rows.image import IMAGE
 from rows.profile import PROFILE
 from rows.storage import POOL, VOLUME, VOLUME_SNAPSHOT, Pool, Volume
 from services.storage.drivers import Driver, Place, driver_named
-from services.storage.urls import in_project, snapshot_url, volume_url
+from services.storage.urls import snapshot_url, volume_url
 
 log = structlog.get_logger(__name__)
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-
-def in_project(path: str, project: str) -> str:
-    return path if project == "default" else f"{path}?project={quote(project)}"
+from chassis.references import in_project
 
 
 def volume_url(pool: str, type_: str, name: str, project: str) -> str:
