@@ -17,11 +17,12 @@ from typing import Any
 import msgspec
 import nats
 import structlog
-from nats.aio.client import Client, Server
+from nats.aio.client import Server
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from chassis.address import address, tls_context
+from chassis.connection import Connection, Hearer
 from chassis.errors import NotFound, Unavailable
 from chassis.events import Event
 from chassis.log import STREAM, Following, Message, Moved, Stored, Unknown
@@ -65,7 +66,7 @@ class Bus:
     def __init__(self, where: str | os.PathLike[str] | Callable[[], str], name: str = "nubibus") -> None:
         self.where = where if callable(where) else address(where)
         self._name = name
-        self._nc: Client = Client()
+        self._nc = Connection()
         self._inbox = f"_INBOX.{uuid.uuid4().hex}"
         self._waiting: dict[str, asyncio.Future[Msg]] = {}
         self._arriving: dict[str, asyncio.Queue[Msg | None]] = {}
@@ -90,7 +91,7 @@ class Bus:
                 while not await self._dial():
                     await asyncio.sleep(min(RECONNECT_WAIT * 1.5**attempt, DIAL_WAIT))
                     attempt += 1
-                await self._nc.subscribe(f"{self._inbox}.*", cb=self._answered)
+                await self._nc.hear(f"{self._inbox}.*", self._answered)
                 await self._came_up()
                 await self._up.wait()
             self._pulse = asyncio.create_task(self._watched().run(), name=f"{self._name} pulse")
@@ -99,7 +100,7 @@ class Bus:
             raise Unavailable(_AWAY) from None
 
     async def _dial(self) -> bool:
-        nc = Client()
+        nc = Connection()
         try:
             await nc.connect(
                 [self.where()],
@@ -136,7 +137,7 @@ class Bus:
         return None, RECONNECT_WAIT
 
     @property
-    def nats(self) -> Client:
+    def nats(self) -> Connection:
         """The connection itself; Unavailable while it is away."""
         if not self._connected or not (self._up.is_set() or asyncio.current_task() is self._rising):
             raise Unavailable(_AWAY)
@@ -189,7 +190,7 @@ class Bus:
             raise Unavailable(f"Nobody answers {subject}")
         return msg
 
-    async def _answered(self, msg: Msg) -> None:
+    def _answered(self, msg: Msg) -> None:
         token = msg.subject.rpartition(".")[2]
         if token in self._arriving:
             self._arriving[token].put_nowait(msg)
@@ -212,6 +213,10 @@ class Bus:
         """An event that is not kept (log lines, progress). While the bus is away it is dropped."""
         if self.up:
             await self._nc.publish(event.live_subject(), event.encode())
+
+    async def hear(self, subject: str, hearer: Hearer) -> Subscription:
+        """Call a plain function for each message, as soon as it has been read."""
+        return await self.nats.hear(subject, hearer)
 
     async def subscribe(
         self, subject: str, callback: Callable[[Msg], Awaitable[None]], *, queue: str = ""

@@ -80,7 +80,7 @@ class Feed:
             EVENTS, self.last, self._kept, caught_up=lambda _: caught_up.set(), anew=self._anew
         )
         await caught_up.wait()
-        self._live = await self.bus.subscribe(LIVE, self._told)
+        self._live = await self.bus.hear(LIVE, self._told)
         # The server must know of it before anybody is told that we listen.
         try:
             await self.bus.nats.flush()
@@ -144,7 +144,7 @@ class Feed:
             self._remember(heard)
         self._pass(heard)
 
-    async def _told(self, msg: Msg) -> None:
+    def _told(self, msg: Msg) -> None:
         _, kind, project = msg.subject.split(".")
         heard = Heard(0, kind, unescape(project), msg.data, 0)
         if kind == "operation" and _operation(msg.data).id in self._ended_ids:

@@ -68,7 +68,7 @@ class NatsClient:
 
     async def open(self) -> None:
         self.inbox = self.bus.nats.new_inbox()
-        await self.bus.nats.subscribe(f"{self.inbox}.*", cb=self._hear, pending_msgs_limit=0, pending_bytes_limit=0)
+        await self.bus.hear(f"{self.inbox}.*", self._hear)
         self.bus.waiters.append(lambda: bool(self.waiting))
         self.bus.on_down.append(self._give_up)
         self.watcher = asyncio.create_task(self._watch(), name="rpc pulse watcher")
@@ -119,7 +119,7 @@ class NatsClient:
             call.saw(int(revision))
         return method.answer.FromString(msg.data)
 
-    async def _hear(self, msg: Msg) -> None:
+    def _hear(self, msg: Msg) -> None:
         token = msg.subject.rpartition(".")[2]
         waiting = self.waiting.get(token.removeprefix(PROBE))
         if waiting is None or waiting.future.done():
@@ -183,9 +183,8 @@ class NatsServer:
         self.handlers[f"{method.noun}.{method.name}"] = (method, handler)
 
     async def open(self) -> None:
-        options: dict[str, Any] = {"cb": self._receive, "pending_msgs_limit": 0, "pending_bytes_limit": 0}
-        shared = await self.bus.nats.subscribe(f"rpc.{self.part}.*.*", queue=self.part, **options)
-        own = await self.bus.nats.subscribe(f"rpc.{self.part}.*.*.at.{self.member}", queue=self.part, **options)
+        shared = await self.bus.nats.hear(f"rpc.{self.part}.*.*", self._receive, queue=self.part)
+        own = await self.bus.nats.hear(f"rpc.{self.part}.*.*.at.{self.member}", self._receive, queue=self.part)
         self.subscriptions = [shared, own]
         await self.bus.nats.flush()
 
@@ -199,7 +198,7 @@ class NatsServer:
         for task in self.running:
             task.cancel()
 
-    async def _receive(self, msg: Msg) -> None:
+    def _receive(self, msg: Msg) -> None:
         task = asyncio.create_task(self._serve(msg))
         self.running.add(task)
         task.add_done_callback(self.running.discard)

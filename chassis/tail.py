@@ -85,7 +85,7 @@ class Tail:
         self._target = info["state"]["last_seq"]
         self._consumer = f"t{uuid.uuid4().hex}"
         self._expected = 1
-        self._subscription = await bus.subscribe(inbox, self._receive)
+        self._subscription = await bus.hear(inbox, self._receive)
         config = {
             "name": self._consumer,
             "deliver_subject": inbox,
@@ -126,7 +126,7 @@ class Tail:
                 with suppress(Unavailable):
                     await self._bus.api(f"CONSUMER.DELETE.{STREAM}.{self._consumer}", timeout=1.0)
 
-    async def _receive(self, msg: Msg) -> None:
+    def _receive(self, msg: Msg) -> None:
         fields = msg.reply.split(".")
         at = 4 if len(fields) == 9 else 6
         consumer, sequence, number = fields[at - 1], int(fields[at + 1]), int(fields[at + 2])

@@ -107,3 +107,17 @@ async def test_the_subscriber_reads_events_and_nothing_else(tmp_path: Path) -> N
             await reader.request("$JS.API.STREAM.PURGE.LOG", b"", timeout=0.2)
         await reader.close()
         await store.stop()
+
+
+@pytest.mark.parametrize(("processors", "given", "used"), [(2, None, "1"), (16, None, "4"), (16, "7", "7")])
+async def test_it_takes_no_more_of_the_processors_than_its_work_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processors: int, given: str | None, used: str
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(processors)))
+    monkeypatch.delenv("GOMAXPROCS", raising=False)
+    if given is not None:
+        monkeypatch.setenv("GOMAXPROCS", given)
+    async with NatsServer(tmp_path) as server:
+        process = Path(f"/proc/{server.pid}")
+        assert f"GOMAXPROCS={used}".encode() in (process / "environ").read_bytes().split(b"\0")
+        assert (process / "timerslack_ns").read_text().strip() == "1000000"

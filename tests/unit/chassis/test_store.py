@@ -319,6 +319,7 @@ async def test_a_log_that_was_replaced_is_read_anew(server: NatsServer, store: S
     await other.start()
     revision = await other.commit(Change().put(THING, thing("a", 9), expect=0))
     await store.until(THING, ("default", "c"), lambda row: row is None, timeout=30)
+    await store.until(THING, ("default", "a"), lambda row: row is not None and row.value.size == 9, timeout=30)
     assert list(mirror.select()) == [Versioned(thing("a", 9), revision, ("default", "a"))]
     await store.commit(Change().put(THING, thing("a", 10), expect=revision))
     await other.stop()
