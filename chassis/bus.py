@@ -241,14 +241,13 @@ class Bus:
             await self._append_last(note, note.guarded)
         final = messages[-1]
         batch = uuid.uuid4().hex
-        for number, message in enumerate(messages[:-1], 1):
-            headers = message.guarded
-            headers["Nats-Batch-Id"] = batch
-            headers["Nats-Batch-Sequence"] = str(number)
-            try:
-                await nc.publish(message.subject, message.data, headers=headers)
-            except nats.errors.Error as e:
-                raise Unavailable(f"{_AWAY}: {e}") from e
+        try:
+            with nc.gathering():
+                for number, message in enumerate(messages[:-1], 1):
+                    numbered = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)}
+                    await nc.publish(message.subject, message.data, headers=message.guarded | numbered)
+        except nats.errors.Error as e:
+            raise Unavailable(f"{_AWAY}: {e}") from e
         headers = final.guarded
         headers["Nats-Batch-Id"] = batch
         headers["Nats-Batch-Sequence"] = str(len(messages))

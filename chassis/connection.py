@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from nats.aio.client import Client
@@ -33,13 +34,13 @@ class Connection(Client):
         super().__init__()
         self._ps = Reader(self)
         self._hearers: dict[int, Hearer] = {}
+        self._gathering = False
 
     async def hear(self, subject: str, hearer: Hearer, *, queue: str = "") -> Subscription:
         """Call `hearer(message)` for each message, in order and at once: it does not wait for anything. What it raises is reported."""
-        self._hearers[self._sid + 1] = (
-            hearer  # the next subscription's number: a message may come before `subscribe` returns
-        )
-        return await self.subscribe(subject, queue, future=asyncio.Future())  # neither task nor queue: see `hand_over`
+        # For the number that the next subscription will have: its first message may come before `subscribe` returns.
+        self._hearers[self._sid + 1] = hearer
+        return await self.subscribe(subject, queue, future=asyncio.Future())  # with neither task nor queue
 
     def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
         super()._remove_sub(sid, max_msgs)
@@ -58,7 +59,30 @@ class Connection(Client):
         except Exception as error:
             await self._error_cb(error)
 
+    @contextmanager
+    def gathering(self) -> Iterator[None]:
+        """What is published in here leaves together with what is published next: one packet, one wakening of the server."""
+        self._gathering = True
+        try:
+            yield
+        finally:
+            self._gathering = False
+
+    async def _send_publish(
+        self, subject: str, reply: str, payload: bytes, payload_size: int, headers: dict[str, Any] | None
+    ) -> None:
+        command = published(subject, reply, payload, headers)
+        if command is None:
+            await super()._send_publish(subject, reply, payload, payload_size, headers)
+            return
+        self.stats["out_msgs"] += 1
+        self.stats["out_bytes"] += payload_size
+        await self._send_command(command)
+        await self._flush_pending()
+
     async def _flush_pending(self, force_flush: bool = False) -> Any:
+        if self._gathering and not force_flush:
+            return None
         writer = getattr(self._transport, "_io_writer", None)
         if force_flush or not self.is_connected or writer is None or writer.transport.get_write_buffer_size() > ROOM:
             return await super()._flush_pending(force_flush)
@@ -124,6 +148,18 @@ def _described(word: bytes, rest: bytes) -> tuple[int, bytes, bytes, int, int]:
     reply = fields[2] if len(fields) == 3 + counts else b""
     head = int(fields[-2]) if counts == 2 else 0
     return int(fields[1]), fields[0], reply, head, int(fields[-1])
+
+
+def published(subject: str, reply: str, data: bytes, headers: dict[str, str] | None) -> bytes | None:
+    """The command that publishes a message; None if a header must be looked at more closely."""
+    if not headers:
+        return b"PUB %b %b %d\r\n%b\r\n" % (subject.encode(), reply.encode(), len(data), data)
+    text = "".join([f"{name}: {text}\r\n" for name, text in headers.items()])
+    if text.count("\n") != len(headers) or text.count("\r") != len(headers):
+        return None
+    head = b"NATS/1.0\r\n%b\r\n" % text.encode()
+    counts = (len(head), len(head) + len(data))
+    return b"HPUB %b %b %d %d\r\n%b%b\r\n" % (subject.encode(), reply.encode(), *counts, head, data)
 
 
 def headers_of(block: bytes) -> dict[str, str]:

@@ -10,7 +10,7 @@ from nats.aio.msg import Msg
 from nats.errors import ProtocolError
 
 from chassis.bus import Bus
-from chassis.connection import Connection, Reader, headers_of
+from chassis.connection import Connection, Reader, headers_of, published
 from chassis.testing.nats import NatsServer
 
 WIRE = (
@@ -60,6 +60,35 @@ def test_headers_are_read_with_the_status_of_the_server() -> None:
     assert headers_of(b"NATS/1.0 503\r\n\r\n") == {"Status": "503"}
     found = headers_of(b"NATS/1.0 100 Idle Heartbeat\r\nNats-Last-Stream: 7\r\n\r\n")
     assert found == {"Status": "100", "Description": "Idle Heartbeat", "Nats-Last-Stream": "7"}
+
+
+def test_a_message_is_written_as_the_protocol_says() -> None:
+    assert published("a.b", "", b"x\r\n", None) == b"PUB a.b  3\r\nx\r\n\r\n"
+    assert published("a.b", "inbox", b"", {}) == b"PUB a.b inbox 0\r\n\r\n"
+    head = "NATS/1.0\r\nName: é\r\nX: \r\n\r\n".encode()
+    expected = b"HPUB a.b inbox %d %d\r\n%bdata\r\n" % (len(head), len(head) + 4, head)
+    assert published("a.b", "inbox", b"data", {"Name": "é", "X": ""}) == expected
+
+
+async def test_a_header_cannot_bring_another_one(bus: Bus) -> None:
+    heard = asyncio.Queue[Msg]()
+    await bus.hear("news", heard.put_nowait)
+    await bus.publish("news", b"", headers={"Name": "a\r\nOther: b", "X": "y"})
+    async with asyncio.timeout(30):
+        assert (await heard.get()).headers == {"Name": "a  Other: b", "X": "y"}
+
+
+async def test_what_is_gathered_leaves_with_the_next_message(bus: Bus) -> None:
+    heard: list[bytes] = []
+    await bus.hear("news", lambda msg: heard.append(msg.data))
+    with bus.nats.gathering():
+        await bus.publish("news", b"1")
+        await bus.publish("news", b"2")
+    await asyncio.sleep(0)
+    assert len(bus.nats._pending) == 2
+    await bus.publish("news", b"3")
+    await bus.nats.flush()
+    assert heard == [b"1", b"2", b"3"]
 
 
 @pytest.fixture
