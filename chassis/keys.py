@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 from chassis import errors
@@ -22,6 +23,7 @@ from chassis.key_types import Type, quote
 
 T = TypeVar("T")
 Texts = Mapping[str, str]
+REMEMBERED = 1024  # names of wild keys that a schema remembers the key of
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,15 +139,21 @@ class Schema:
     rules: tuple[Rule, ...] = ()
     exact: dict[str, Key[Any]] = field(default_factory=dict, init=False)
     wild: list[Key[Any]] = field(default_factory=list, init=False)
+    required: list[Key[Any]] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         self.keys = tuple(self.keys)
         self.exact = {key.name: key for key in self.keys if not key.wild}
         self.wild = [key for key in self.keys if key.wild]
+        self.required = [key for key in self.exact.values() if key.required]
+        self._declares = lru_cache(REMEMBERED)(self._wild)
 
     def find(self, name: str) -> Key[Any] | None:
         """The key that declares this name."""
-        return self.exact.get(name) or next((key for key in self.wild if key.match(name) is not None), None)
+        return self.exact.get(name) or self._declares(name)
+
+    def _wild(self, name: str) -> Key[Any] | None:
+        return next((key for key in self.wild if key.match(name) is not None), None)
 
     def check(self, name: str, text: str, texts: Texts | None = None, /, **names: str) -> None:
         """One key and its value. Raises the schema's fault."""
@@ -170,9 +178,9 @@ class Schema:
         """
         for name, text in sorted(texts.items()):
             self.check(name, text, texts, **names)
-        for key in self.exact.values():
+        for key in self.required:
             applies = key.applies is None or key.applies(texts)
-            if key.required and applies and not texts.get(key.name):
+            if applies and not texts.get(key.name):
                 self.check(key.name, "", texts, **names)
         config = Config(texts)
         for rule in self.rules:
