@@ -28,7 +28,7 @@ from chassis.events import Event
 from chassis.log import STREAM, Following, Message, Moved, Stored, Unknown
 from chassis.pulse import Pulse
 from chassis.redo import mend, with_rest
-from chassis.stored import stored_from, stored_of
+from chassis.stored import acknowledgement, stored_from, stored_of
 from chassis.stream import ensure, level
 from chassis.tail import Tail
 
@@ -41,20 +41,6 @@ _STORE_FAILED = 10077
 _END_OF_PAGE = ("204", "404")
 _AWAY = "The message bus is away"
 log = structlog.get_logger(__name__)
-
-
-class _ApiError(msgspec.Struct):
-    code: int = 0
-    err_code: int = 0
-    description: str = ""
-
-
-class _Answer(msgspec.Struct):
-    seq: int = 0
-    error: _ApiError | None = None
-
-
-_answer = msgspec.json.Decoder(_Answer)
 
 
 class Bus:
@@ -261,7 +247,7 @@ class Bus:
             if self.up:  # the connection stands and no acknowledgement came: of a batch the server does not tell why
                 self.on_store_failed()
             raise Unknown(e.text) from e
-        answer = _answer.decode(msg.data)
+        answer = acknowledgement(msg)
         if answer.error is None:
             return answer.seq
         if answer.error.err_code in _WRONG_REVISION:

@@ -5,10 +5,34 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+import msgspec
 from nats.aio.msg import Msg
 
 from chassis.clock import nanoseconds
 from chassis.log import Stored
+
+
+class Refusal(msgspec.Struct):
+    """Why nats-server did not do something: `code` as HTTP has it, `err_code` its own."""
+
+    code: int = 0
+    err_code: int = 0
+    description: str = ""
+
+
+class Acknowledgement(msgspec.Struct):
+    """What nats-server says to a message: the sequence that it got, or why it was refused."""
+
+    seq: int = 0
+    error: Refusal | None = None
+
+
+_decode = msgspec.json.Decoder(Acknowledgement).decode
+
+
+def acknowledgement(msg: Msg) -> Acknowledgement:
+    """The answer to a message that was published into the log."""
+    return _decode(msg.data)
 
 
 def stored_from(raw: dict[str, Any]) -> Stored:
