@@ -23,9 +23,9 @@ REASONS = {
     METRICS: "an unsampled scrape reads every group and every network namespace.",
     LOADED: "each part keeps the rows that it needs of every instance, and has grown with what was done before.",
     EVENT: "it counts from before the write, which is written through to the disk, and clients, listeners and server share the machine's "
-    "processors: such a change costs all parts together some 4 ms of them. "
-    "From the log to the listener it is 1.5 ms (docs/reliability.md). What the disk alone took is above.",
-    PATCH: "the same: what LXD tells from memory is in the log, on the disk, before it is told.",
+    "processors: such a change costs all parts together some 3 ms of them. What the disk alone took is above.",
+    PATCH: "what LXD tells from memory is in the log, on the disk, before it is told; a third of the time is nats-server's for that, and "
+    "half of this third goes into files in memory in which it gathers a batch.",
     LIST: "the gateway passes on what the service sends.",
 }
 
@@ -113,7 +113,7 @@ def page(ours: Samples, theirs: Samples, sizes: Mapping[str, int], profile: str,
     return f"""# Performance
 
 Written by `python -m tools.bench` on {when}: Nubibus and Debian's LXD 5.0.2 in the same run, on the same
-machine ({platform.machine()}, {os.cpu_count()} CPUs, kernel {platform.release()}; load average {load[0]:.1f} before,
+machine ({platform.machine()}, {os.cpu_count()} CPUs, kernel {platform.release()}, Python {platform.python_version()}; load average {load[0]:.1f} before,
 {load[1]:.1f} after), each with a `dir` pool and the same busybox image.
 Middle value (median; p99 where it says so), lowest and highest in brackets. Times are as a client sees them.
 
