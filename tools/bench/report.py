@@ -113,8 +113,8 @@ def page(ours: Samples, theirs: Samples, sizes: Mapping[str, int], profile: str,
     return f"""# Performance
 
 Written by `python -m tools.bench` on {when}: Nubibus and Debian's LXD 5.0.2 in the same run, on the same
-machine ({platform.machine()}, {os.cpu_count()} CPUs, kernel {platform.release()}, Python {platform.python_version()}; load average {load[0]:.1f} before,
-{load[1]:.1f} after), each with a `dir` pool and the same busybox image.
+machine ({platform.machine()}, {os.cpu_count()} CPUs, kernel {platform.release()}, Python {platform.python_version()};
+load average {load[0]:.1f} before, {load[1]:.1f} after), each with a `dir` pool and the same busybox image.
 Middle value (median; p99 where it says so), lowest and highest in brackets. Times are as a client sees them.
 
 {table(ours, theirs, sizes)}
