@@ -84,12 +84,25 @@ class Connection(Client):
         if self._gathering and not force_flush:
             return None
         writer = getattr(self._transport, "_io_writer", None)
-        if force_flush or not self.is_connected or writer is None or writer.transport.get_write_buffer_size() > ROOM:
+        if force_flush or not self.is_connected or writer is None:
             return await super()._flush_pending(force_flush)
-        pending, self._pending, self._pending_data_size = self._pending, [], 0
-        if pending:
-            writer.write(b"".join(pending))
+        try:
+            if writer.transport.get_write_buffer_size() > ROOM:
+                return await super()._flush_pending()
+            if self._pending:
+                writer.write(b"".join(self._pending))
+        except RuntimeError:
+            pass  # uvloop's: the connection has just ended, which whoever waits for an answer is about to be told
+        self._forget()
         return None
+
+    def _forget(self) -> None:
+        self._pending, self._pending_data_size = [], 0
+
+    async def close(self) -> None:
+        if not self.is_connected:
+            self._forget()  # or it would be written into a connection that is closed
+        await super().close()
 
 
 class Reader(Parser):

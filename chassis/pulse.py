@@ -59,7 +59,7 @@ async def answers(client: Client) -> bool:
     pong: asyncio.Future[bool] = loop.create_future()
     try:
         await client._send_ping(pong)
-    except (OSError, nats.errors.Error, AttributeError):
+    except (OSError, nats.errors.Error, AttributeError, RuntimeError):
         return True  # the connection is gone, and that is told by itself
     began = loop.time()
     await asyncio.wait([pong], timeout=ANSWER)

@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+import uvloop
 from nats.aio.msg import Msg
 from nats.errors import ProtocolError
 
 from chassis.bus import Bus
 from chassis.connection import Connection, Reader, headers_of, published
+from chassis.errors import Unavailable
 from chassis.testing.nats import NatsServer
 
 WIRE = (
@@ -168,3 +170,19 @@ async def test_much_is_published_without_losing_any_of_it(bus: Bus) -> None:
         await bus.publish("much", piece)
     async with asyncio.timeout(60):
         await whole.wait()
+
+
+@pytest.mark.parametrize("turns", range(5))
+def test_a_connection_that_has_just_ended_is_away_and_nothing_worse(turns: int) -> None:
+    async def ask() -> None:
+        async with NatsServer() as server:
+            bus = await server.connect()
+            writer = getattr(bus.nats._transport, "_io_writer")  # noqa: B009  # whose transport ends without a word
+            writer.transport.abort()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            with pytest.raises(Unavailable):
+                await bus.request("nobody")
+            await server.stop()
+
+    uvloop.run(asyncio.wait_for(ask(), 60))  # the parts' loop, which refuses to write into what is closed
