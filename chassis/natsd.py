@@ -37,7 +37,8 @@ shift; exec "$@"\
 """
 # Go looks after its threads every 20 microseconds while it works, and shares the work among all processors, which wakes them in turn: a
 # third of what a small change costs nats-server. $0 is how many processors it uses (GOMAXPROCS of the environment goes first); the slack
-# is how late the kernel may be with its timers.
+# is how late the kernel may be with its timers. With one processor a write to the disk holds up what else is sent, for a millisecond at
+# most: then Go sees to it that somebody else goes on.
 _CALM = """\
 { echo 1000000 >/proc/self/timerslack_ns; } 2>/dev/null; export GOMAXPROCS="${GOMAXPROCS:-$0}"; exec "$@"\
 """

@@ -1,6 +1,7 @@
 """What durability costs: how long each write to the log takes in a create and in a start, seen by a third party on the bus.
 
 A write is one message or one atomic batch; its time is from its first message to the acknowledgement, which comes when it is on the disk.
+What is seen may be late, the first message more than the acknowledgement: it can have taken longer, not less.
 """
 
 from __future__ import annotations

@@ -34,5 +34,5 @@ def start_profile(subject: Subject, rounds: int = 10) -> str:
     lines = ["| step | ms (median) |", "|---|---|"]
     lines += [f"| {step} | {statistics.median(values):.2f} |" for step, values in steps.items()]
     lines.append(f"| whole, as the client sees it | {statistics.median(whole):.2f} |")
-    told = "Of these, and of a create, the writes to the log, each until it is on the disk:"
+    told = "Of these, and of a create, the writes to the log, each until it is on the disk, as a third party sees them, so at the least:"
     return "\n".join([*lines, "", told, "", journal_profile(subject)])
