@@ -38,9 +38,13 @@ class Connection(Client):
 
     async def hear(self, subject: str, hearer: Hearer, *, queue: str = "") -> Subscription:
         """Call `hearer(message)` for each message, in order and at once: it does not wait for anything. What it raises is reported."""
-        # For the number that the next subscription will have: its first message may come before `subscribe` returns.
-        self._hearers[self._sid + 1] = hearer
-        return await self.subscribe(subject, queue, future=asyncio.Future())  # with neither task nor queue
+        sid = self._sid + 1  # which `subscribe` is about to give it: its first message may come before that returns
+        self._hearers[sid] = hearer
+        try:
+            return await self.subscribe(subject, queue, future=asyncio.Future())  # with neither task nor queue
+        except BaseException:
+            self._remove_sub(sid)
+            raise
 
     def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
         super()._remove_sub(sid, max_msgs)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 import uvloop
 from nats.aio.msg import Msg
-from nats.errors import ProtocolError
+from nats.errors import BadSubjectError, ProtocolError
 
 from chassis.bus import Bus
 from chassis.connection import Connection, Reader, headers_of, published
@@ -130,6 +130,20 @@ async def test_a_hearer_that_fails_ends_neither_the_connection_nor_others(bus: B
         await bus.publish("news", data)
         async with asyncio.timeout(30):
             assert await heard.get() == data
+
+
+async def test_a_hearer_that_could_not_subscribe_hears_nothing(bus: Bus) -> None:
+    with pytest.raises(BadSubjectError):
+        await bus.hear("no subject", lambda _msg: None)
+    heard = asyncio.Queue[bytes]()
+
+    async def take(msg: Msg) -> None:
+        heard.put_nowait(msg.data)
+
+    await bus.subscribe("news", take)
+    await bus.publish("news", b"1")
+    async with asyncio.timeout(30):
+        assert await heard.get() == b"1"
 
 
 async def test_a_hearer_hears_until_it_unsubscribes_and_again_after_a_reconnect() -> None:
