@@ -28,6 +28,7 @@ STATE = "var/lib/nubibus"
 PATIENCE = 180.0  # seconds for a boot, an end, a unit
 # In a process of its own: liblxc moves the one that starts a container into a control group of the container's.
 START = "import lxc, sys; sys.exit(not lxc.Container(sys.argv[1], sys.argv[2]).start())"
+PIVOT = "lxc.pivot"  # where a monitor goes to end
 MASKED = ("getty@", "console-getty", "systemd-networkd", "systemd-resolved", "systemd-timesyncd", "systemd-udevd")
 # c2 must have ended before c1 is told to; what init does on the way out tells when that was.
 SLOW = {"c1": "date +%s > /root/ended; exit 0", "c2": "sleep 3; date +%s > /root/ended; exit 0"}
@@ -40,6 +41,7 @@ class Machine:
         self.directory = directory
         self.root = directory / "top" / "root"
         self.container = lxc.Container(f"nbboot-{os.getpid()}", str(directory))
+        self.groups = [f"lxc.monitor.{self.container.name}*", *(() if _groups(PIVOT) else (PIVOT,))]
 
     def open(self) -> None:
         """A file system in memory for what differs: an overlay cannot lie below itself."""
@@ -132,12 +134,17 @@ class Machine:
 
     def _monitor_gone(self) -> bool:
         """liblxc leaves the control groups of a monitor, which is in them until it ends."""
-        top, name = Path("/sys/fs/cgroup"), f"lxc.monitor.{self.container.name}*"
-        left = [*top.glob(name), *top.glob(f"*/{name}")]
+        left = [path for name in self.groups for path in _groups(name)]
         for path in left:
             with suppress(OSError):
                 path.rmdir()
         return not left
+
+
+def _groups(name: str) -> list[Path]:
+    """Control groups of that name at the top of any hierarchy."""
+    top = Path("/sys/fs/cgroup")
+    return [*top.glob(name), *top.glob(f"*/{name}")]
 
 
 @contextmanager
