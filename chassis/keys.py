@@ -24,6 +24,7 @@ from chassis.key_types import Type, quote
 T = TypeVar("T")
 Texts = Mapping[str, str]
 REMEMBERED = 1024  # names of wild keys that a schema remembers the key of
+LONGEST_REMEMBERED = 256  # characters: clients choose the names
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +151,7 @@ class Schema:
 
     def find(self, name: str) -> Key[Any] | None:
         """The key that declares this name."""
-        return self.exact.get(name) or self._declares(name)
+        return self.exact.get(name) or (self._declares if len(name) <= LONGEST_REMEMBERED else self._wild)(name)
 
     def _wild(self, name: str) -> Key[Any] | None:
         return next((key for key in self.wild if key.match(name) is not None), None)

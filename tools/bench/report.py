@@ -24,8 +24,8 @@ REASONS = {
     LOADED: "each part keeps the rows that it needs of every instance, and has grown with what was done before.",
     EVENT: "it counts from before the write, which is written through to the disk, and clients, listeners and server share the machine's "
     "processors: such a change costs all parts together some 3 ms of them. What the disk alone took is above.",
-    PATCH: "what LXD tells from memory is in the log, on the disk, before it is told; a third of the time is nats-server's for that, and "
-    "half of this third goes into files in memory in which it gathers a batch.",
+    PATCH: "what LXD tells from memory is in the log, on the disk, before it is told; almost half of the time is nats-server's for "
+    "that, and a third of it goes into files in memory in which it gathers a batch.",
     LIST: "the gateway passes on what the service sends.",
 }
 

@@ -19,13 +19,6 @@ from tests.drivers.instances.conftest import World, eventually, requires_root
 
 pytestmark = requires_root
 
-
-ROOT = Path(__file__).parents[3]
-
-
-SIZE = 64 * 1024 * 1024
-
-
 Pairs = Callable[[], tuple[str, str]]
 
 

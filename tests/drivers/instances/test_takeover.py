@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,14 +20,7 @@ from tests.drivers.instances.conftest import World, eventually, requires_root
 
 pytestmark = requires_root
 
-
 ROOT = Path(__file__).parents[3]
-
-
-SIZE = 64 * 1024 * 1024
-
-
-Pairs = Callable[[], tuple[str, str]]
 
 
 async def test_running_ones_are_taken_over(world: World) -> None:

@@ -191,3 +191,12 @@ def test_anything_is_valid_or_refused(config: dict[str, str]) -> None:
     except errors.BadRequest:
         return
     assert all(SCHEMA.find(key) for key in config)
+
+
+def test_long_names_are_found_and_not_remembered() -> None:
+    """Clients choose them, also those that are refused."""
+    schema = Schema("thing", [USER])
+    short, long = "user.a", "user." + "a" * 1000
+    for _ in range(2):
+        assert schema.find(short) is schema.find(long) is USER
+    assert schema._declares.cache_info().currsize == 1
